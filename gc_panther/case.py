@@ -1,0 +1,116 @@
+"""The values that flow through a run: geometry, volumes, cases, segmentations.
+
+Arrays are always (z, y, x). Everything named ``*_xyz`` follows SimpleITK's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+XYZ = tuple[float, float, float]
+
+#: Largest difference of size-independent geometry (mm, or direction cosines) that still counts
+#: as the same grid; PANTHER's evaluator uses this tolerance for the spacing.
+GEOMETRY_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a voxel grid lies in the patient, in SimpleITK's conventions (LPS, millimetres).
+
+    Attributes:
+        size_xyz: number of voxels along x, y, z.
+        spacing_xyz: distance between voxel centres, mm.
+        origin_xyz: physical position of the centre of voxel (0, 0, 0), mm.
+        direction: 3×3 direction cosines, row-major; column *i* is the direction of grid axis *i*.
+    """
+
+    size_xyz: tuple[int, int, int]
+    spacing_xyz: XYZ
+    origin_xyz: XYZ = (0.0, 0.0, 0.0)
+    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+    @property
+    def shape_zyx(self) -> tuple[int, int, int]:
+        """Shape of an array on this grid, (z, y, x)."""
+        x, y, z = self.size_xyz
+        return (z, y, x)
+
+    @property
+    def spacing_zyx(self) -> XYZ:
+        """Spacing in array order (z, y, x), mm."""
+        x, y, z = self.spacing_xyz
+        return (z, y, x)
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel, mm³."""
+        return float(np.prod(self.spacing_xyz))
+
+    def matches(self, other: Geometry, tolerance: float = GEOMETRY_TOLERANCE) -> bool:
+        """Whether both grids have the same voxels in the same places."""
+        return self.size_xyz == other.size_xyz and all(
+            np.allclose(mine, theirs, rtol=0.0, atol=tolerance)
+            for mine, theirs in (
+                (self.spacing_xyz, other.spacing_xyz),
+                (self.origin_xyz, other.origin_xyz),
+                (self.direction, other.direction),
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An array and the grid it lives on.
+
+    Attributes:
+        array_zyx: voxel values, shape ``geometry.shape_zyx``.
+        geometry: the grid.
+    """
+
+    array_zyx: np.ndarray
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        if self.array_zyx.shape != self.geometry.shape_zyx:
+            raise ValueError(
+                f"array of shape {self.array_zyx.shape} on a grid of {self.geometry.shape_zyx}"
+            )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One unit of work: the images of one patient at one time.
+
+    Attributes:
+        name: what the case is called in logs and reports (the original file's name without its
+            ending, where that is known).
+        images: volumes by socket slug.
+        sources: the file each volume was read from, by socket slug.
+    """
+
+    name: str
+    images: Mapping[str, Volume]
+    sources: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What a task returns for a case.
+
+    Attributes:
+        mask: uint8 labels on the grid of the image that was segmented.
+        details: JSON-compatible facts about how the mask was made (folds, combine mode, region of
+            interest, …); they go into the run report.
+        notes: sentences for the person who reads the result, such as a fallback that was taken;
+            they go into the run report and into ``results.json``.
+    """
+
+    mask: Volume
+    details: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

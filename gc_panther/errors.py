@@ -1,0 +1,71 @@
+"""One exception tree. Every error says what is wrong, where, and what to do about it.
+
+The exit codes of every command are taken from here: 0 is success, 1 is "the work failed"
+(:class:`ProcessingError`, or anything unforeseen), 2 is "change what you gave me"
+(:class:`UserError` and its children).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USER = 2
+
+
+class GCPantherError(Exception):
+    """Base of all errors this package raises on purpose.
+
+    Args:
+        what: what is wrong, as a short sentence without a final stop.
+        where: the file, folder, option or stage it concerns; may be empty.
+        fix: what the reader can do about it; may be empty.
+    """
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, what: str, *, where: str | Path = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = str(where)
+        self.fix = fix
+
+    def __str__(self) -> str:
+        """The whole message on one line, as it is shown on the platform's page."""
+        line = self.what if not self.where else f"{self.what}: {self.where}"
+        if self.fix:
+            line = f"{line}. {self.fix}"
+        return " ".join(line.split())
+
+
+class ProcessingError(GCPantherError):
+    """The inputs were acceptable, but the work could not be finished."""
+
+    exit_code = EXIT_FAILED
+
+
+class OutputError(ProcessingError):
+    """A result failed its checks, or could not be written."""
+
+
+class UserError(GCPantherError):
+    """Something the caller gave has to change before the work can start."""
+
+    exit_code = EXIT_USER
+
+
+class InputError(UserError):
+    """The input folder or image breaks the contract."""
+
+
+class WeightsError(UserError):
+    """A model folder is missing, incomplete, or not safe to load."""
+
+
+class DeviceError(UserError):
+    """The requested device is absent or cannot run the networks."""
+
+
+class PluginError(UserError):
+    """A task is unknown, registered twice, or its plugin cannot be loaded."""

@@ -1,0 +1,57 @@
+"""The contract between the core and its plugins. Flat: one function, one docstring, one hook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import typer
+
+    from gc_panther.case import Case, Segmentation
+    from gc_panther.task import Task
+    from gc_panther.training.pipeline import TrainingPipeline
+
+PROJECT = "gc_panther"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def gc_panther_tasks() -> Iterable[Task]:  # type: ignore[empty-body]
+    """Return the tasks this plugin provides."""
+
+
+@hookspec
+def gc_panther_training() -> Iterable[TrainingPipeline]:  # type: ignore[empty-body]
+    """Return the training pipelines this plugin provides, one per task at most."""
+
+
+@hookspec
+def gc_panther_commands(app: typer.Typer) -> None:
+    """Add commands to the ``gc-panther`` command line."""
+
+
+@hookspec
+def gc_panther_check_case(task: Task, case: Case) -> Iterable[str]:  # type: ignore[empty-body]
+    """Return what is wrong with a case, one sentence each; any sentence refuses the case."""
+
+
+@hookspec
+def gc_panther_before_case(task: Task, case: Case) -> None:
+    """Called when a case has been read and checked, before it is segmented."""
+
+
+@hookspec
+def gc_panther_after_case(
+    task: Task, case: Case, segmentation: Segmentation, report: dict[str, Any]
+) -> None:
+    """Called when the mask is in place; ``report`` is the run report and may be added to."""
+
+
+@hookspec
+def gc_panther_on_error(task: Task, error: BaseException) -> None:
+    """Called when a case failed, before the process says so and exits."""

@@ -1,0 +1,73 @@
+"""Builds the plugin manager and answers questions about what is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+
+from gc_panther import hookspecs
+from gc_panther.errors import PluginError
+from gc_panther.task import Task
+
+ENTRY_POINT_GROUP = hookspecs.PROJECT
+
+
+def create_plugin_manager(extra: Iterable[object] = ()) -> pluggy.PluginManager:
+    """Return a new manager with every installed plugin registered.
+
+    Args:
+        extra: further plugin modules or objects, registered after the installed ones; tests and
+            embedding programs use it.
+
+    Raises:
+        PluginError: a plugin cannot be imported or implements a hook that does not exist.
+    """
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.load_setuptools_entrypoints(ENTRY_POINT_GROUP)
+        for plugin in extra:
+            manager.register(plugin)
+        manager.check_pending()
+    except (ImportError, pluggy.PluginValidationError) as error:
+        raise PluginError(
+            f"a plugin cannot be loaded ({error})",
+            where=f"entry-point group {ENTRY_POINT_GROUP!r}",
+            fix="Repair or uninstall the distribution that provides it",
+        ) from error
+    return manager
+
+
+def registered_tasks(manager: pluggy.PluginManager) -> dict[str, Task]:
+    """Return the registered tasks by name, sorted.
+
+    Raises:
+        PluginError: two plugins provide a task of the same name.
+    """
+    tasks: dict[str, Task] = {}
+    for provided in manager.hook.gc_panther_tasks():
+        for task in provided:
+            if task.name in tasks:
+                raise PluginError(
+                    f"two plugins provide a task named {task.name!r}",
+                    fix="Uninstall one of them",
+                )
+            tasks[task.name] = task
+    return dict(sorted(tasks.items()))
+
+
+def find_task(manager: pluggy.PluginManager, name: str) -> Task:
+    """Return the task called ``name``.
+
+    Raises:
+        PluginError: there is none; the message lists those there are.
+    """
+    tasks = registered_tasks(manager)
+    if name not in tasks:
+        known = ", ".join(tasks) or "none is installed"
+        raise PluginError(
+            f"there is no task {name!r} (known: {known})",
+            fix="`gc-panther tasks` lists them; install the task's distribution to add one",
+        )
+    return tasks[name]

@@ -1,0 +1,88 @@
+"""The one place that reads the environment: a table from setting to (variable, default)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+#: setting -> (environment variable, default). An empty default means "not set".
+VARIABLES: Mapping[str, tuple[str, str]] = {
+    "task": ("GC_PANTHER_TASK", ""),
+    "input": ("GC_PANTHER_INPUT", "/input"),
+    "output": ("GC_PANTHER_OUTPUT", "/output"),
+    "model_dir": ("GC_PANTHER_MODEL_DIR", ""),
+    "platform_model_dir": ("GC_PANTHER_PLATFORM_MODEL_DIR", "/opt/ml/model"),
+    "resources": ("GC_PANTHER_RESOURCES", ""),
+    "scratch": ("GC_PANTHER_SCRATCH", ""),
+    "device": ("GC_PANTHER_DEVICE", "auto"),
+    "require_gpu": ("GC_PANTHER_REQUIRE_GPU", "0"),
+    "combine": ("GC_PANTHER_COMBINE", "probabilities"),
+    "keep_empty": ("GC_PANTHER_KEEP_EMPTY", "0"),
+    "log_level": ("LOG_LEVEL", "INFO"),
+}
+
+_TRUE = {"1", "true", "yes", "on"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The environment, read once. Command-line options override single values.
+
+    Attributes:
+        task: the task of this container, or empty.
+        input: the platform's input folder. Kept unresolved: it is a symlink that the platform
+            recreates between cases.
+        output: the platform's output folder.
+        model_dir: a folder of weights that goes before all others, or None.
+        platform_model_dir: where the platform unpacks the uploaded model.
+        resources: the folder of the bundled weights.
+        scratch: parent of temporary folders, or None for the system's.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        require_gpu: refuse to run without a usable GPU.
+        combine: how folds are combined.
+        keep_empty: leave an empty mask empty.
+        log_level: name of the logging level.
+    """
+
+    task: str
+    input: Path
+    output: Path
+    model_dir: Path | None
+    platform_model_dir: Path
+    resources: Path
+    scratch: Path | None
+    device: str
+    require_gpu: bool
+    combine: str
+    keep_empty: bool
+    log_level: str
+
+
+def bundled_resources() -> Path:
+    """The ``resources`` folder beside the package in a checkout."""
+    return Path(__file__).resolve().parent.parent / "resources"
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings table from the environment (or from ``environ``)."""
+    source = os.environ if environ is None else environ
+    value = {
+        name: source.get(variable, "") or default
+        for name, (variable, default) in VARIABLES.items()
+    }
+    return Settings(
+        task=value["task"],
+        input=Path(value["input"]),
+        output=Path(value["output"]),
+        model_dir=Path(value["model_dir"]) if value["model_dir"] else None,
+        platform_model_dir=Path(value["platform_model_dir"]),
+        resources=Path(value["resources"]) if value["resources"] else bundled_resources(),
+        scratch=Path(value["scratch"]) if value["scratch"] else None,
+        device=value["device"],
+        require_gpu=value["require_gpu"].lower() in _TRUE,
+        combine=value["combine"],
+        keep_empty=value["keep_empty"].lower() in _TRUE,
+        log_level=value["log_level"],
+    )

@@ -1,0 +1,41 @@
+"""The interface of a training pipeline, as a plugin provides it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What the user asked ``gc-panther train`` for.
+
+    Attributes:
+        preset: name of a recipe the pipeline ships, such as ``demo`` or ``panther``.
+        work: folder for data sets, preprocessed data and checkpoints; kept between runs, finished
+            stages in it are not repeated.
+        export: folder that receives the finished model folders, one per model requirement.
+        data: folder in PANTHER's layout, or None to make phantoms where the preset says so.
+        start_from: model folder of an earlier task to fine-tune from, or None for the default.
+        device: torch's name of the device.
+        jobs: how many folds may train at the same time.
+    """
+
+    preset: str
+    work: Path
+    export: Path
+    data: Path | None = None
+    start_from: Path | None = None
+    device: str = "cpu"
+    jobs: int = 1
+
+
+class TrainingPipeline(Protocol):
+    """Turns data into model folders for one task."""
+
+    task: str
+    presets: tuple[str, ...]
+
+    def train(self, request: TrainingRequest) -> tuple[Path, ...]:
+        """Run every stage that is not finished yet; return the exported model folders."""
