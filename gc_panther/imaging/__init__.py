@@ -1,0 +1,1 @@
+"""Images on their grids: reading and writing, orientation, resampling, regions of interest."""
