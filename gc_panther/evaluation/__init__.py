@@ -1,0 +1,1 @@
+"""PANTHER's metrics, their tables, and the command that computes them."""
