@@ -69,8 +69,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings table from the environment (or from ``environ``)."""
     source = os.environ if environ is None else environ
     value = {
-        name: source.get(variable, "") or default
-        for name, (variable, default) in VARIABLES.items()
+        name: source.get(variable, "") or default for name, (variable, default) in VARIABLES.items()
     }
     return Settings(
         task=value["task"],

@@ -56,7 +56,8 @@ class ModelRequirement:
 
     Attributes:
         name: the folder's name below a weights root (``<root>/<name>``).
-        folds: the folds that must be there; a missing one is an error.
+        folds: the folds that must be there; a missing one is an error. Empty means all that are
+            there, at least one.
         source: where a user gets the real weights, one sentence.
     """
 
@@ -187,7 +188,7 @@ class Task(ABC):
     interfaces: tuple[Interface, ...]
     models: tuple[ModelRequirement, ...]
     mask_values: tuple[int, ...] = (0, 1)
-    labels: Mapping[int, str] = {0: "background", 1: "foreground"}  # noqa: RUF012
+    labels: Mapping[int, str] = {0: "background", 1: "foreground"}
 
     @abstractmethod
     def load(self, runtime: Runtime) -> Segmenter:

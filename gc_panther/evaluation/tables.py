@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,8 +172,8 @@ def terminal_table(scores: Sequence[CaseScore], *, title: str = "") -> Table:
     for score in scores:
         table.add_row(score.case, *_case_cells(score), style="red" if score.empty else "")
     table.add_section()
-    for name, cell in _summary_rows(summarise(scores)):
-        table.add_row(name, *(cell(column) for column in COLUMNS), style="bold")
+    for name, cells in _summary_rows(summarise(scores)):
+        table.add_row(name, *cells, style="bold")
     return table
 
 
@@ -193,14 +193,6 @@ def markdown_summary(scores: Sequence[CaseScore]) -> str:
     return "\n".join(rows)
 
 
-def markdown_cases(scores: Sequence[CaseScore]) -> str:
-    """Return a Markdown table, one row per case."""
-    header = ["case", *(_case_title(column) for column in COLUMNS)]
-    rows = [f"| {' | '.join(header)} |", f"|---|{'--:|' * len(COLUMNS)}"]
-    rows += [f"| {score.case} | {' | '.join(_case_cells(score))} |" for score in scores]
-    return "\n".join(rows)
-
-
 def _case_title(column: Column) -> str:
     return "Volume error mm³" if column.root_mean_square else column.title
 
@@ -209,13 +201,16 @@ def _case_cells(score: CaseScore) -> list[str]:
     return [_number(getattr(score, column.attribute), column) for column in COLUMNS]
 
 
-def _summary_rows(summary: Summary) -> list[tuple[str, Callable[[Column], str]]]:
+def _summary_rows(summary: Summary) -> list[tuple[str, list[str]]]:
+    estimates = [(column, summary.estimates[column.key]) for column in COLUMNS]
+    means = [
+        f"{'RMSE ' if column.root_mean_square else ''}{_number(estimate.value, column)}"
+        for column, estimate in estimates
+    ]
     return [
-        (
-            f"mean (volume: RMSE), n = {summary.cases}",
-            lambda column: _number(summary.estimates[column.key].value, column),
-        ),
-        ("95 % interval", lambda column: _interval(summary.estimates[column.key], column)),
+        (f"mean, n = {summary.cases}", means),
+        ("95 % from", [_number(estimate.low, column) for column, estimate in estimates]),
+        ("95 % to", [_number(estimate.high, column) for column, estimate in estimates]),
     ]
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from gc_panther.errors import PluginError
+
+if TYPE_CHECKING:
+    import pluggy
 
 
 @dataclass(frozen=True)
@@ -39,3 +44,22 @@ class TrainingPipeline(Protocol):
 
     def train(self, request: TrainingRequest) -> tuple[Path, ...]:
         """Run every stage that is not finished yet; return the exported model folders."""
+
+
+def find_pipeline(manager: pluggy.PluginManager, task: str) -> TrainingPipeline:
+    """Return the training of a task.
+
+    Raises:
+        PluginError: no plugin provides one.
+    """
+    pipelines = {
+        pipeline.task: pipeline
+        for provided in manager.hook.gc_panther_training()
+        for pipeline in provided
+    }
+    if task not in pipelines:
+        raise PluginError(
+            f"no plugin can train {task!r}",
+            fix=f"Known: {', '.join(sorted(pipelines)) or 'none'}",
+        )
+    return pipelines[task]

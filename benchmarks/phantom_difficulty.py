@@ -1,0 +1,138 @@
+"""How far one intensity threshold gets on the phantom, as a markdown table.
+
+    python benchmarks/phantom_difficulty.py --cases 20
+
+The threshold is an oracle: it knows the pancreas (with the tumour, dilated by 5 mm), looks only
+inside it, and is chosen with the reference at hand. "per data set" is the one threshold, above or
+below, with the best mean Dice over all cases, on intensities divided by the case's median inside
+the region; "per case" is the best threshold of every single case. "band" picks the best lower and
+upper limit of every case. No method has that knowledge.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+
+from gc_panther.phantom.generate import PROTOCOLS, generate_phantom
+
+MARGIN_MM = 5.0
+#: Thresholds, relative to the region's median.
+LEVELS = np.arange(0.02, 3.0, 0.02)
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """Threshold scores of one task.
+
+    Attributes:
+        data_set: best mean Dice of one threshold for all cases.
+        per_case: mean of the best Dice of every case's own threshold.
+        band: the same with a lower and an upper limit.
+        diameters_mm: tumour diameters of the cases.
+        cnr: measured contrast-to-noise ratios, (pancreas - tumour) / noise.
+        ratio: measured tumour / pancreas intensity.
+    """
+
+    data_set: float
+    per_case: float
+    band: float
+    diameters_mm: tuple[float, ...]
+    cnr: tuple[float, ...]
+    ratio: tuple[float, ...]
+
+
+def region(label_zyx: np.ndarray, spacing_xyz: tuple[float, float, float]) -> np.ndarray:
+    """Pancreas and tumour, dilated by 5 mm."""
+    from scipy.ndimage import distance_transform_edt
+
+    organ = label_zyx > 0
+    pad = [int(np.ceil(MARGIN_MM / s)) + 1 for s in spacing_xyz[::-1]]
+    found = np.argwhere(organ)
+    low = np.maximum(found.min(axis=0) - pad, 0)
+    high = found.max(axis=0) + pad + 1
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    out = np.zeros_like(organ)
+    out[box] = distance_transform_edt(~organ[box], sampling=spacing_xyz[::-1]) <= MARGIN_MM
+    return out
+
+
+def threshold_dice(values: np.ndarray, tumour: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Dice of ``values < level`` and ``values > level`` for all LEVELS, and of the best band.
+
+    Args:
+        values: intensities inside the region over their median, shape (n,).
+        tumour: which of them are tumour, shape (n,).
+    """
+    edges = np.concatenate([[-np.inf], LEVELS, [np.inf]])
+    everything = np.histogram(values, edges)[0].astype(float)
+    hits = np.histogram(values[tumour], edges)[0].astype(float)
+    total, positive = everything.sum(), hits.sum()
+    below, below_hits = np.cumsum(everything)[:-1], np.cumsum(hits)[:-1]
+    under = 2 * below_hits / (below + positive)
+    over = 2 * (positive - below_hits) / (total - below + positive)
+    size = below[None] - below[:, None]
+    # size is negative where the upper limit is below the lower one: no band.
+    band = np.where(size > 0, 2 * (below_hits[None] - below_hits[:, None]), 0)
+    best = float((band / (np.maximum(size, 0) + positive)).max())
+    return under, over, max(best, float(under.max()), float(over.max()))
+
+
+def measure(task: str, cases: int, seed: int, **options: object) -> Difficulty:
+    """Threshold scores over ``cases`` phantoms; ``options`` go to :func:`generate_phantom`."""
+    under, over, bands, diameters, cnr, ratio = [], [], [], [], [], []
+    for case in range(cases):
+        phantom = generate_phantom(task, seed, case=case, **options)  # type: ignore[arg-type]
+        inside = region(phantom.label_zyx, phantom.spacing_xyz)
+        values = phantom.image_zyx[inside].astype(np.float32)
+        label = phantom.label_zyx[inside]
+        tumour, gland = values[label == 1], values[label == 2]
+        sigma = phantom.facts["intensity_scale"] / phantom.facts["snr"]
+        cnr.append(float((gland.mean() - tumour.mean()) / sigma))
+        ratio.append(float(tumour.mean() / gland.mean()))
+        u, o, b = threshold_dice(values / np.median(values), label == 1)
+        under.append(u)
+        over.append(o)
+        bands.append(b)
+        diameters.append(phantom.facts["tumour_diameter_mm"])
+    both = np.concatenate([under, over], axis=1)
+    return Difficulty(
+        float(both.mean(axis=0).max()),
+        float(both.max(axis=1).mean()),
+        float(np.mean(bands)),
+        tuple(diameters),
+        tuple(cnr),
+        tuple(ratio),
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cases", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=100)
+    parser.add_argument("--task", choices=list(PROTOCOLS), action="append")
+    arguments = parser.parse_args()
+    print(
+        "| task | cases | Dice, threshold per data set | per case | band per case "
+        "| tumour / pancreas | CNR | tumour diameter, mm |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for task in arguments.task or PROTOCOLS:
+        d = measure(task, arguments.cases, arguments.seed)
+        spans = [
+            f"{np.mean(v):.{n}f} ({min(v):.{n}f}-{max(v):.{n}f})"
+            for v, n in ((d.ratio, 2), (d.cnr, 1), (d.diameters_mm, 0))
+        ]
+        print(
+            f"| {task} | {arguments.cases} | {d.data_set:.2f} | {d.per_case:.2f} | {d.band:.2f} | "
+            + " | ".join(spans)
+            + " |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,344 @@
+"""The command line: parses, calls, prints. Whatever is heavy is imported by the command itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+
+import typer
+
+from gc_panther import __version__
+from gc_panther.errors import EXIT_FAILED, EXIT_OK, EXIT_USER, GCPantherError, UserError
+from gc_panther.evaluation import cli as evaluation_cli
+from gc_panther.phantom import cli as phantom_cli
+from gc_panther.settings import read_settings
+from gc_panther.training import cli as training_cli
+
+if TYPE_CHECKING:
+    from gc_panther.harness.engine import Choices
+    from gc_panther.task import Combine
+
+logger = logging.getLogger(__name__)
+
+#: The platform cuts the line it shows here, characters.
+LONGEST_ERROR = 1024
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+app = typer.Typer(
+    name="gc-panther",
+    help="Grand Challenge algorithm containers with plug-in segmentation tasks.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+DeviceOption = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")
+]
+RequireGpuOption = Annotated[
+    bool, typer.Option("--require-gpu", help="Fail where no GPU can be used.")
+]
+ModelDirOption = Annotated[
+    Path | None,
+    typer.Option(help="Weights that go before /opt/ml/model and the bundled ones."),
+]
+CombineOption = Annotated[
+    str | None,
+    typer.Option(help="probabilities, logits or vote.", show_default="probabilities"),
+]
+KeepEmptyOption = Annotated[bool, typer.Option("--keep-empty", help="Leave an empty mask empty.")]
+FoldsOption = Annotated[
+    str | None, typer.Option(help="Folds to use, such as 0,1,2.", show_default="all required")
+]
+NoMirroringOption = Annotated[
+    bool, typer.Option("--no-mirroring", help="Do not average over mirrored copies.")
+]
+StepSizeOption = Annotated[float, typer.Option(help="Distance of windows as a part of the patch.")]
+ReportOption = Annotated[Path | None, typer.Option(help="Write the run report (JSON).")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"gc_panther {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    task: Annotated[
+        str | None, typer.Option(help="The task.", show_default="$GC_PANTHER_TASK")
+    ] = None,
+    input_path: Annotated[
+        Path | None, typer.Option("--input", help="Input folder.", show_default="/input")
+    ] = None,
+    output_path: Annotated[
+        Path | None, typer.Option("--output", help="Output folder.", show_default="/output")
+    ] = None,
+    report: ReportOption = None,
+    model_dir: ModelDirOption = None,
+    device: DeviceOption = None,
+    require_gpu: RequireGpuOption = False,
+    combine: CombineOption = None,
+    keep_empty: KeepEmptyOption = False,
+    folds: FoldsOption = None,
+    no_mirroring: NoMirroringOption = False,
+    step_size: StepSizeOption = 0.5,
+) -> None:
+    """Segment one case as on the platform: from the input folder to the output folder."""
+    from gc_panther.harness.run import run as run_case
+    from gc_panther.plugins import create_plugin_manager, find_task
+
+    settings = read_settings()
+    name = task or settings.task
+    if not name:
+        raise UserError("no task was chosen", fix="Give --task or set GC_PANTHER_TASK")
+    manager = create_plugin_manager()
+    choices = _choices(
+        model_dir, device, require_gpu, combine, keep_empty, folds, no_mirroring, step_size
+    )
+    result = run_case(
+        find_task(manager, name),
+        manager,
+        settings,
+        choices,
+        input_path=input_path or settings.input,
+        output_path=output_path or settings.output,
+        report_path=report,
+    )
+    _print_volumes(result)
+
+
+@app.command()
+def predict(
+    task: Annotated[str, typer.Argument(help="The task.")],
+    image: Annotated[Path, typer.Argument(help="An image in any format SimpleITK reads.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The mask to write.")],
+    report: ReportOption = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write a picture of the mask over the image (PNG).")
+    ] = None,
+    model_dir: ModelDirOption = None,
+    device: DeviceOption = None,
+    require_gpu: RequireGpuOption = False,
+    combine: CombineOption = None,
+    keep_empty: KeepEmptyOption = False,
+    folds: FoldsOption = None,
+    no_mirroring: NoMirroringOption = False,
+    step_size: StepSizeOption = 0.5,
+) -> None:
+    """Segment an image file."""
+    from gc_panther.harness.predict import predict as predict_file
+    from gc_panther.plugins import create_plugin_manager, find_task
+
+    manager = create_plugin_manager()
+    choices = _choices(
+        model_dir, device, require_gpu, combine, keep_empty, folds, no_mirroring, step_size
+    )
+    result = predict_file(
+        find_task(manager, task),
+        manager,
+        read_settings(),
+        choices,
+        image_path=image,
+        mask_path=output,
+        report_path=report,
+        picture_path=picture,
+    )
+    _print_volumes(result)
+    print(f"mask: {output}")
+
+
+@app.command()
+def tasks() -> None:
+    """List the installed tasks."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gc_panther.plugins import create_plugin_manager, registered_tasks
+
+    table = Table("task", "what it segments", "inputs", "models")
+    for task in registered_tasks(create_plugin_manager()).values():
+        table.add_row(
+            task.name,
+            task.title,
+            "\n".join(" + ".join(interface.key) for interface in task.interfaces),
+            "\n".join(model.name for model in task.models),
+        )
+    Console().print(table)
+
+
+@app.command()
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print versions, tasks, weights and settings."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gc_panther.plugins import create_plugin_manager, registered_tasks
+    from gc_panther.runtime.info import information
+
+    manager = create_plugin_manager()
+    plugins = [name for name, _ in manager.list_name_plugin()]
+    facts = information(registered_tasks(manager).values(), read_settings(), plugins)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    table = Table(show_header=False)
+    table.add_row("gc_panther", facts["gc_panther"])
+    for name, version in facts["versions"].items():
+        table.add_row(name, version or "not installed")
+    for task in facts["tasks"]:
+        for model, folder in task["weights"].items():
+            table.add_row(f"{task['name']}: weights {model}", folder or "not found")
+    for setting in facts["settings"].values():
+        table.add_row(setting["variable"], str(setting["value"]))
+    Console().print(table)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: DeviceOption = None,
+) -> None:
+    """Check that this machine can run the installed tasks; exit 1 if it cannot."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from gc_panther.harness.doctor import examine
+    from gc_panther.plugins import create_plugin_manager, registered_tasks
+
+    settings = read_settings()
+    chosen = registered_tasks(create_plugin_manager()).values()
+    findings = examine(chosen, settings, device or settings.device)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+        table = Table("check", "", "found", "what to do")
+        for finding in findings:
+            colour = colours[finding.verdict]
+            verdict = f"[{colour}]{finding.verdict}[/{colour}]"
+            table.add_row(finding.check, verdict, finding.found, finding.fix)
+        Console().print(table)
+    failed = [finding.check for finding in findings if finding.verdict == "fail"]
+    if failed:
+        raise GCPantherError(f"not ready: {', '.join(failed)}", fix="The table says what to do")
+
+
+app.add_typer(phantom_cli.app, name="phantom", help="Make digital abdominal MR phantoms.")
+training_cli.register(app)
+evaluation_cli.register(app)
+
+
+def main() -> NoReturn:
+    """Run the command line; every failure ends in one line on stderr and an exit code."""
+    _quieten()
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        # Plugins may add commands; --help and --version of a broken plugin still have to answer.
+        from gc_panther.plugins import create_plugin_manager
+
+        create_plugin_manager().hook.gc_panther_commands(app=app)
+        code = app(arguments, standalone_mode=False)
+    except GCPantherError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted", EXIT_FAILED)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: say it and exit
+        # Typer's own usage errors; its exception classes are not public.
+        if hasattr(error, "format_message"):
+            message = str(error.format_message()).rstrip(".")
+            return _fail(f"{message}. `gc-panther --help` shows how", EXIT_USER)
+        print(traceback.format_exc(), flush=True)
+        return _fail(
+            f"internal error ({type(error).__name__}: {error}). "
+            "The traceback is in the log on stdout; please report it",
+            EXIT_FAILED,
+        )
+    return code if isinstance(code, int) else EXIT_OK
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(f"error: {message}".split())[:LONGEST_ERROR]
+    print(line, file=sys.stderr, flush=True)
+    return code
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Leave through every ``finally`` block, so that nothing half-written stays."""
+    print("error: terminated by the platform or a person", file=sys.stderr, flush=True)
+    sys.exit(EXIT_TERMINATED)
+
+
+def _quieten() -> None:
+    """Send log lines and warnings to stdout; stderr is for the one line of a failure."""
+    level = logging.getLevelName(read_settings().log_level.upper())
+    logging.basicConfig(
+        stream=sys.stdout,
+        level=level if isinstance(level, int) else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    logging.captureWarnings(True)
+    # Library warnings interest developers of this package, not the reader of a run's log.
+    warnings.simplefilter("ignore")
+
+
+def _choices(
+    model_dir: Path | None,
+    device: str | None,
+    require_gpu: bool,
+    combine: str | None,
+    keep_empty: bool,
+    folds: str | None,
+    no_mirroring: bool,
+    step_size: float,
+) -> Choices:
+    """What was chosen on the command line, else in the environment."""
+    from gc_panther.harness.engine import Choices
+    from gc_panther.task import InferenceOptions
+
+    settings = read_settings()
+    return Choices(
+        device=device or settings.device,
+        require_gpu=require_gpu or settings.require_gpu,
+        model_dir=model_dir,
+        options=InferenceOptions(
+            combine=cast("Combine", combine or settings.combine),
+            keep_empty=keep_empty or settings.keep_empty,
+            folds=_fold_list(folds),
+            mirroring=not no_mirroring,
+            step_size=step_size,
+        ),
+    )
+
+
+def _fold_list(folds: str | None) -> tuple[int, ...] | None:
+    if folds is None:
+        return None
+    try:
+        return tuple(dict.fromkeys(int(fold) for fold in folds.split(",")))
+    except ValueError as error:
+        raise UserError(f"{folds!r} is no list of folds", fix="Write them as 0,1,2") from error
+
+
+def _print_volumes(report: dict[str, Any]) -> None:
+    for label, size in report["labels"].items():
+        print(f"{label}: {size['volume_ml']:.2f} ml ({size['voxels']} voxels)")

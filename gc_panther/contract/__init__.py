@@ -1,0 +1,1 @@
+"""Grand Challenge's input and output contract."""

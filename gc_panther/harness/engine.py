@@ -1,0 +1,224 @@
+"""The one engine behind all doors: prepares a task once, then runs cases through it."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pluggy
+
+from gc_panther.case import Case, Segmentation
+from gc_panther.contract.outputs import check_mask
+from gc_panther.errors import InputError, ProcessingError, UserError
+from gc_panther.report.run_report import run_report
+from gc_panther.runtime.device import select_device
+from gc_panther.runtime.weights import find_models, weight_roots
+from gc_panther.settings import Settings
+from gc_panther.task import CaseRun, InferenceOptions, Progress, Runtime, SilentProgress, Task
+
+logger = logging.getLogger(__name__)
+
+COMBINE_MODES = ("probabilities", "logits", "vote")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a door lets its user choose.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        require_gpu: refuse to fall back on the CPU.
+        model_dir: weights that go before all others.
+        options: about inference.
+    """
+
+    device: str = "auto"
+    require_gpu: bool = False
+    model_dir: Path | None = None
+    options: InferenceOptions = field(default_factory=InferenceOptions)
+
+    def __post_init__(self) -> None:
+        if self.options.combine not in COMBINE_MODES:
+            raise UserError(
+                f"there is no combine mode {self.options.combine!r}",
+                fix=f"Choose {', '.join(COMBINE_MODES)}",
+            )
+        if not 0 < self.options.step_size <= 1:
+            raise UserError(
+                f"the step size {self.options.step_size:g} is not above 0 and at most 1",
+                fix="It is the distance of windows as a part of the patch; the default is 0.5",
+            )
+
+
+class Clock:
+    """Adds up the wall time of named stages, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure the enclosed block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class Engine:
+    """A task with its networks loaded. Use it as a context manager: it owns a scratch folder.
+
+    Args:
+        task: the task.
+        manager: whose hooks are called.
+        settings: the environment.
+        choices: the door's.
+
+    Raises:
+        GCPantherError: device or weights are not fit for the task.
+    """
+
+    def __init__(
+        self, task: Task, manager: pluggy.PluginManager, settings: Settings, choices: Choices
+    ) -> None:
+        self.task = task
+        self._manager = manager
+        self._start = time.perf_counter()
+        roots = weight_roots(settings, choices.model_dir)
+        explicit = (choices.model_dir or settings.model_dir) is not None
+        self._models = find_models(task, roots, explicit=explicit) if task.models else {}
+        self._device = select_device(choices.device, require_gpu=choices.require_gpu)
+        logger.info("%s on %s", task.name, self._device.description)
+        for note in self._device.notes:
+            logger.info(note)
+        for name, folder in self._models.items():
+            logger.info("weights %s: %s", name, folder)
+        self._scratch = tempfile.TemporaryDirectory(
+            prefix="gc_panther-", dir=settings.scratch, ignore_cleanup_errors=True
+        )
+        runtime = Runtime(
+            device=self._device.name,
+            options=choices.options,
+            models=self._models,
+            scratch=Path(self._scratch.name),
+        )
+        clock = Clock()
+        with clock.stage("load"), _clear_memory_errors("loading the networks"):
+            self._segmenter = task.load(runtime)
+        self._load_seconds = clock.seconds["load"]
+        logger.info("loaded in %.1f s", self._load_seconds)
+
+    def __enter__(self) -> Self:
+        """Return the engine."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove the scratch folder."""
+        self._scratch.cleanup()
+
+    def process(
+        self, case: Case, progress: Progress | None = None
+    ) -> tuple[Segmentation, dict[str, Any]]:
+        """Run one case: checks, hooks, the task, and the checks of what it returned.
+
+        Args:
+            case: the case.
+            progress: shown advance; None shows nothing.
+
+        Returns:
+            The segmentation on the grid of the case's first image, and the run report. The
+            after-case hook has not been called yet: :meth:`finished` does, once the mask is where
+            it belongs.
+
+        Raises:
+            GCPantherError: with what was wrong.
+        """
+        hook = self._manager.hook
+        problems = [
+            problem
+            for found in hook.gc_panther_check_case(task=self.task, case=case)
+            for problem in found
+        ]
+        if problems:
+            raise InputError(
+                "; ".join(problems), where=next(iter(case.sources.values()), case.name)
+            )
+        hook.gc_panther_before_case(task=self.task, case=case)
+        clock = Clock()
+        start = time.perf_counter()
+        with _clear_memory_errors(f"segmenting {case.name}"):
+            segmentation = self._segmenter.segment(
+                case, CaseRun(progress=progress or SilentProgress(), clock=clock)
+            )
+        check_mask(segmentation.mask, next(iter(case.images.values())).geometry, self.task)
+        for note in segmentation.notes:
+            logger.info(note)
+        segmenting = time.perf_counter() - start
+        report = run_report(
+            self.task,
+            case,
+            segmentation,
+            device={
+                "name": self._device.name,
+                "description": self._device.description,
+                "notes": list(self._device.notes),
+            },
+            models={name: str(folder) for name, folder in self._models.items()},
+            seconds={
+                "load": self._load_seconds,
+                **clock.seconds,
+                "segment": segmenting,
+                "total": time.perf_counter() - self._start,
+            },
+        )
+        logger.info("segmented %s in %.1f s", case.name, segmenting)
+        return segmentation, report
+
+    def finished(self, case: Case, segmentation: Segmentation, report: dict[str, Any]) -> None:
+        """Tell the plugins that the mask is in its place; they may add to the report."""
+        self._manager.hook.gc_panther_after_case(
+            task=self.task, case=case, segmentation=segmentation, report=report
+        )
+
+
+@contextmanager
+def told_to_plugins(manager: pluggy.PluginManager, task: Task) -> Iterator[None]:
+    """Call the on-error hook for whatever goes wrong in the block, and let it go on."""
+    try:
+        yield
+    except BaseException as error:
+        manager.hook.gc_panther_on_error(task=task, error=error)
+        raise
+
+
+@contextmanager
+def _clear_memory_errors(doing: str) -> Iterator[None]:
+    """Turn an exhausted memory into an error that says so."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ProcessingError(
+            f"the memory ran out while {doing}", fix="Choose an instance with more memory"
+        ) from error
+    except RuntimeError as error:
+        # torch's allocators say it in words: CUDA's as OutOfMemoryError, the CPU's as a plain one.
+        text = str(error).lower()
+        if "out of memory" not in text and "can't allocate memory" not in text:
+            raise
+        raise ProcessingError(
+            f"the memory ran out while {doing}",
+            fix="Choose an instance with more memory, or --device cpu if it was the GPU's",
+        ) from error

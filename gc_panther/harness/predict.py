@@ -1,0 +1,91 @@
+"""The door for a person with an image file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from gc_panther.case import Case, Volume
+from gc_panther.contract.outputs import write_json
+from gc_panther.errors import OutputError, UserError
+from gc_panther.harness.engine import Choices, Engine, told_to_plugins
+from gc_panther.harness.progress import shown_progress
+from gc_panther.imaging.images import TWO_FILE_ENDINGS, read_image, write_image
+from gc_panther.settings import Settings
+from gc_panther.task import Task
+
+
+def predict(
+    task: Task,
+    manager: pluggy.PluginManager,
+    settings: Settings,
+    choices: Choices,
+    *,
+    image_path: Path,
+    mask_path: Path,
+    report_path: Path | None = None,
+    picture_path: Path | None = None,
+) -> dict[str, Any]:
+    """Segment one image file.
+
+    Args:
+        task: a task that takes one image.
+        manager: the plugins.
+        settings: the environment.
+        choices: device, weights and inference options.
+        image_path: in any format SimpleITK reads.
+        mask_path: its ending chooses the format; an existing file is replaced.
+        report_path: where the run report goes, if anywhere.
+        picture_path: where a PNG of the mask over the image goes, if anywhere.
+
+    Returns:
+        The run report.
+
+    Raises:
+        GCPantherError: with what was wrong; nothing has been written then.
+    """
+    socket = next((i.inputs[0] for i in task.interfaces if len(i.inputs) == 1), None)
+    if socket is None:
+        raise UserError(
+            f"{task.name} needs several images at once",
+            fix="Use `gc-panther run` with an input folder",
+        )
+    _check_targets(image_path, mask_path, report_path, picture_path)
+    with told_to_plugins(manager, task):
+        image = read_image(image_path)
+        case = Case(_stem(image_path), {socket.slug: image}, {socket.slug: image_path})
+        with Engine(task, manager, settings, choices) as engine:
+            with shown_progress() as progress:
+                segmentation, report = engine.process(case, progress)
+            mask = Volume(segmentation.mask.array_zyx, image.geometry)
+            write_image(mask, mask_path)
+            engine.finished(case, segmentation, report)
+    report["mask"] = str(mask_path)
+    if report_path is not None:
+        write_json(report, report_path)
+    if picture_path is not None:
+        from gc_panther.report.overlay import save_overlay
+
+        save_overlay(
+            image, mask, picture_path, roi=segmentation.details.get("roi"), title=case.name
+        )
+    return report
+
+
+def _check_targets(image: Path, mask: Path, *others: Path | None) -> None:
+    """Refuse what would fail after minutes of work, or would cost the user the image."""
+    for target in (mask, *others):
+        if target is None:
+            continue
+        if target.exists() and image.exists() and target.samefile(image):
+            raise UserError("the result would replace the image", where=target)
+        if not target.parent.is_dir():
+            raise OutputError("the folder does not exist", where=target.parent, fix="Make it first")
+    if mask.suffix.lower() in TWO_FILE_ENDINGS or not mask.suffix:
+        raise UserError("the mask's format is not known", where=mask, fix="Use .mha or .nii.gz")
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").rsplit(".", 1)[0]

@@ -1,0 +1,85 @@
+"""How long work shows that it advances: a bar on a terminal, a few log lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from gc_panther.task import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two log lines of the same stage.
+LOG_INTERVAL_S = 20.0
+
+
+class LoggedProgress:
+    """A :class:`~gc_panther.task.Progress` in whole log lines, for logs that people read later."""
+
+    def __init__(self) -> None:
+        self._label, self._total, self._done, self._next = "", 0, 0, 0.0
+
+    def start(self, label: str, total: int) -> None:
+        """Log that a stage begins."""
+        self._label, self._total, self._done = label, total, 0
+        self._next = time.monotonic() + LOG_INTERVAL_S
+        logger.info("%s: %d passes", label, total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Log how far the stage is, now and then."""
+        self._done += steps
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + LOG_INTERVAL_S
+            logger.info("%s: %d of %d", self._label, self._done, self._total)
+
+    def finish(self) -> None:
+        """Nothing more to say: the next stage or the result speaks."""
+
+
+class BarProgress:
+    """A :class:`~gc_panther.task.Progress` as a Rich bar."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def start(self, label: str, total: int) -> None:
+        """Show a new bar."""
+        self._task = self._bars.add_task(label, total=total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Move the bar."""
+        if self._task is not None:
+            self._bars.advance(self._task, steps)
+
+    def finish(self) -> None:
+        """Leave the bar where it is."""
+        self._task = None
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """The progress that suits where stdout goes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = Console()
+    if not console.is_terminal:
+        yield LoggedProgress()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console) as bars:
+        yield BarProgress(bars)

@@ -1,0 +1,1 @@
+"""The ensemble over nnU-Net model folders, in one process."""

@@ -1,0 +1,305 @@
+"""Reads nnU-Net model folders, and refuses what is incomplete or unsafe.
+
+Two layouts are known, nnU-Net's own::
+
+    plans.json  dataset.json  fold_0/checkpoint_final.pth  fold_1/checkpoint_final.pth  …
+
+and the flat one in which PANTHER's organisers publish their baseline::
+
+    plans.json  dataset.json  checkpoint_best_PantherTask1_fold_0.pth  …
+
+Where plans or dataset.json are absent, those that every nnU-Net checkpoint carries are used.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gc_panther.errors import WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+#: Checkpoints looked for in a fold's folder, the preferred one first.
+CHECKPOINT_NAMES = ("checkpoint_final.pth", "checkpoint_best.pth")
+_FOLD_FOLDER = re.compile(r"fold_(\d+)")
+_FLAT_CHECKPOINT = re.compile(r"checkpoint_(?:best|final)_.+_fold_(\d+)\.pth")
+#: First bytes of a zip archive, in which torch has stored checkpoints since version 1.6.
+_ZIP_MAGIC = b"PK\x03\x04"
+_SAME_TRAINING = "Plans, dataset.json and checkpoints have to come from the same training"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """What a model folder says about itself; its weights are read by :meth:`read_weights`.
+
+    Attributes:
+        path: the folder.
+        plans: nnU-Net's plans.
+        dataset_json: nnU-Net's description of the training data.
+        configuration: name of the plans' configuration, such as ``3d_fullres``.
+        trainer_name: name of the class that trained it; it need not be installed.
+        mirroring_axes: spatial axes of the network's input that may be mirrored (0 is the first).
+        labels: value of each label by its name, background (0) included; the networks have one
+            output per label, in the order of the values.
+        checkpoints: file of each fold, by fold.
+    """
+
+    path: Path
+    plans: Mapping[str, Any]
+    dataset_json: Mapping[str, Any]
+    configuration: str
+    trainer_name: str
+    mirroring_axes: tuple[int, ...]
+    labels: Mapping[str, int]
+    checkpoints: Mapping[int, Path]
+
+    def read_weights(self, fold: int) -> dict[str, torch.Tensor]:
+        """Read the network weights of one fold into memory, on the CPU.
+
+        Tensors that share memory in the file (nnU-Net's decoder refers to its encoder) share it
+        here too.
+
+        Raises:
+            WeightsError: the file is damaged, needs code to load, or holds NaN or infinity.
+        """
+        import torch
+
+        path = self.checkpoints[fold]
+        # The copy lets go of the mapped file, half of which is the optimizer's.
+        weights = copy.deepcopy(dict(read_checkpoint(path)["network_weights"]))
+        for name, value in weights.items():
+            if not isinstance(value, torch.Tensor):
+                raise WeightsError("a network weight is no tensor", where=f"{path} ({name})")
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise WeightsError(
+                    f"the weights hold NaN or infinity (in {name})",
+                    where=path,
+                    fix="The training diverged or the file is damaged; train or copy it again",
+                )
+        # Networks that were compiled while training carry the wrapper's name.
+        return {name.removeprefix("_orig_mod."): value for name, value in weights.items()}
+
+
+def open_model_folder(path: Path, folds: tuple[int, ...] | None = None) -> ModelFolder:
+    """Open a model folder.
+
+    Every wanted checkpoint is opened, so that a damaged or unsafe one is found now; the weights
+    themselves are not read.
+
+    Args:
+        path: the folder.
+        folds: the folds to use, all of which must be there; None or empty takes all there are.
+
+    Raises:
+        WeightsError: a file is missing, damaged or unsafe, or the model is of a kind that is not
+            supported (regions, several channels, two-dimensional, cascade).
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise WeightsError("there is no such model folder", where=path)
+    checkpoints = _wanted_checkpoints(path, folds)
+    contents = {fold: read_checkpoint(file) for fold, file in checkpoints.items()}
+    first = next(iter(contents.values()))
+    init = first.get("init_args") or {}
+    plans = _read_document(path, _plans_file(path), init.get("plans"))
+    dataset_json = _read_document(path, path / "dataset.json", init.get("dataset_json"))
+    configurations = {_configuration_name(content) for content in contents.values()}
+    configuration = _configuration_name(first)
+    if configurations - plans.get("configurations", {}).keys() or len(configurations) > 1:
+        raise WeightsError(
+            f"the checkpoints were made with configuration {', '.join(sorted(configurations))}; "
+            f"the plans have {', '.join(plans.get('configurations', {})) or 'none'}",
+            where=path,
+            fix=_SAME_TRAINING,
+        )
+    _refuse_unsupported(path, plans, dataset_json, configuration)
+    return ModelFolder(
+        path=path,
+        plans=plans,
+        dataset_json=dataset_json,
+        configuration=configuration,
+        trainer_name=str(first.get("trainer_name", "")),
+        mirroring_axes=tuple(first.get("inference_allowed_mirroring_axes") or ()),
+        labels=_labels(path, dataset_json),
+        checkpoints=checkpoints,
+    )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Open an nnU-Net checkpoint without running any code from it.
+
+    The file is mapped into memory, not read, so this is cheap whatever its size. Besides tensors
+    and plain values only numpy's numbers and arrays are accepted: nnU-Net's log holds some.
+
+    Raises:
+        WeightsError: the file is damaged, needs more than that, or is no nnU-Net checkpoint.
+    """
+    import numpy as np
+    import torch
+
+    # The two functions that numpy's pickles name; numpy offers them under no public name.
+    scalar, reconstruct = (np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0])
+    harmless: list[Any] = [
+        scalar,
+        reconstruct,
+        # numpy 1 called its core by another name
+        (scalar, "numpy.core.multiarray.scalar"),
+        (reconstruct, "numpy.core.multiarray._reconstruct"),
+        np.ndarray,
+        np.dtype,
+        *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
+    ]
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_ZIP_MAGIC))
+        if magic != _ZIP_MAGIC:
+            raise WeightsError(
+                "the file is no checkpoint of a current PyTorch (or a download that did not "
+                "finish, or a Git LFS pointer)",
+                where=path,
+                fix="Fetch it again; convert an old one with torch.load(…, weights_only=True) "
+                "and torch.save",
+            )
+        with torch.serialization.safe_globals(harmless):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            "the checkpoint needs code to load and was refused, because such a file can do "
+            "anything to this machine",
+            where=path,
+            fix="If you trust its source, convert it where that code is at home: save "
+            "network_weights, init_args, trainer_name and inference_allowed_mirroring_axes alone",
+        ) from error
+    # What torch raises for damaged archives, depending on where they are damaged.
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"the checkpoint cannot be read ({type(error).__name__})",
+            where=path,
+            fix="It is incomplete or damaged; copy it again",
+        ) from error
+    if not isinstance(checkpoint, dict) or not isinstance(
+        checkpoint.get("network_weights"), Mapping
+    ):
+        raise WeightsError(
+            "the file is no nnU-Net checkpoint (it has no network_weights)", where=path
+        )
+    return checkpoint
+
+
+def _wanted_checkpoints(path: Path, folds: tuple[int, ...] | None) -> dict[int, Path]:
+    found = _find_checkpoints(path)
+    if not found:
+        raise WeightsError(
+            "the model folder holds no checkpoint",
+            where=path,
+            fix=f"Expected fold_0/{CHECKPOINT_NAMES[0]} or checkpoint_best_…_fold_0.pth in it",
+        )
+    wanted = tuple(folds) if folds else tuple(sorted(found))
+    missing = [fold for fold in wanted if fold not in found]
+    if missing:
+        raise WeightsError(
+            f"fold {', '.join(map(str, missing))} is missing from the model folder "
+            f"(found: {', '.join(map(str, sorted(found)))})",
+            where=path,
+            fix=f"Put it at {path / f'fold_{missing[0]}' / CHECKPOINT_NAMES[0]}, "
+            "or choose among the folds found",
+        )
+    return {fold: found[fold] for fold in wanted}
+
+
+def _find_checkpoints(path: Path) -> dict[int, Path]:
+    found: dict[int, Path] = {}
+    for entry in sorted(path.iterdir()):
+        file: Path | None = None
+        if match := _FLAT_CHECKPOINT.fullmatch(entry.name):
+            file = entry
+        elif match := _FOLD_FOLDER.fullmatch(entry.name):
+            file = next((f for n in CHECKPOINT_NAMES if (f := entry / n).is_file()), None)
+        if match is None or file is None:
+            continue
+        fold = int(match[1])
+        if fold in found:
+            raise WeightsError(
+                f"two checkpoints claim to be fold {fold} "
+                f"({found[fold].relative_to(path)} and {file.relative_to(path)})",
+                where=path,
+                fix="Keep the checkpoints of one model only in a folder",
+            )
+        found[fold] = file
+    return found
+
+
+def _plans_file(path: Path) -> Path:
+    """``plans.json``, or the only file that is named like one of nnU-Net's planners."""
+    named = sorted(path.glob("nnUNet*Plans.json"))
+    standard = path / "plans.json"
+    return named[0] if len(named) == 1 and not standard.is_file() else standard
+
+
+def _read_document(folder: Path, file: Path, otherwise: Any) -> Mapping[str, Any]:
+    """A JSON object from a file or, where there is no such file, from a checkpoint."""
+    document = otherwise
+    if file.is_file():
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise WeightsError(f"{file.name} is not valid JSON ({error})", where=file) from error
+    if not isinstance(document, Mapping):
+        raise WeightsError(
+            f"{file.name} is missing from the model folder",
+            where=folder,
+            fix="Copy it from nnU-Net's results folder, where it lies beside the folds",
+        )
+    return document
+
+
+def _configuration_name(checkpoint: Mapping[str, Any]) -> str:
+    return str((checkpoint.get("init_args") or {}).get("configuration", "3d_fullres"))
+
+
+def _labels(path: Path, dataset_json: Mapping[str, Any]) -> dict[str, int]:
+    """The labels without nnU-Net's ``ignore``, which no network has an output for."""
+    labels = dict(dataset_json.get("labels") or {})
+    labels.pop("ignore", None)
+    values = list(labels.values())
+    if not all(type(value) is int for value in values) or sorted(values) != [*range(len(values))]:
+        raise WeightsError(
+            "dataset.json must number its labels 0, 1, 2, …; regions are not supported",
+            where=path,
+        )
+    if len(values) < 2 or labels.get("background") != 0:
+        raise WeightsError(
+            "dataset.json must name label 0 'background' and at least one other label", where=path
+        )
+    return labels
+
+
+def _refuse_unsupported(
+    path: Path, plans: Mapping[str, Any], dataset_json: Mapping[str, Any], configuration: str
+) -> None:
+    channels = dataset_json.get("channel_names") or dataset_json.get("modality") or {}
+    if len(channels) != 1:
+        raise WeightsError(
+            f"the model takes {len(channels)} image channels; only one is supported", where=path
+        )
+    settings = plans["configurations"][configuration]
+    if settings.get("previous_stage"):
+        raise WeightsError(
+            f"configuration {configuration} is a cascade's second stage",
+            where=path,
+            fix="Only single-stage models are supported",
+        )
+    if configuration.startswith("2d"):
+        raise WeightsError(
+            f"configuration {configuration} is two-dimensional",
+            where=path,
+            fix="Only three-dimensional models are supported",
+        )

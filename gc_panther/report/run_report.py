@@ -1,0 +1,79 @@
+"""The run report: what was done, with what, and what came out, as JSON-compatible values."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from gc_panther import __version__
+from gc_panther.case import Case, Segmentation
+from gc_panther.task import Task
+
+#: Raised whenever a key changes its meaning.
+SCHEMA_VERSION = 1
+
+#: Distributions whose version can change a mask.
+REPORTED = ("torch", "nnunetv2", "SimpleITK", "numpy", "scipy", "evalutils", "mrsegmentator")
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the distributions that matter, without importing them."""
+    versions = {"python": platform.python_version(), "gc_panther": __version__}
+    for name in REPORTED:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def run_report(
+    task: Task,
+    case: Case,
+    segmentation: Segmentation,
+    *,
+    device: Mapping[str, Any],
+    models: Mapping[str, str],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Describe one finished case.
+
+    Args:
+        task: what segmented it.
+        case: what was segmented.
+        segmentation: the checked result; its details become keys of the report.
+        device: name, description and notes of the device.
+        models: folder of each model, by name.
+        seconds: wall time of each stage, and ``total``.
+    """
+    geometry = segmentation.mask.geometry
+    volumes = {}
+    for value, label in task.labels.items():
+        if value != 0:
+            voxels = int(np.count_nonzero(segmentation.mask.array_zyx == value))
+            mm3 = voxels * geometry.voxel_volume_mm3
+            volumes[label] = {
+                "voxels": voxels,
+                "volume_mm3": round(mm3, 3),
+                "volume_ml": round(mm3 / 1000, 6),
+            }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "task": task.name,
+        "case": case.name,
+        "image": {
+            "size_xyz": list(geometry.size_xyz),
+            "spacing_xyz": list(geometry.spacing_xyz),
+        },
+        "versions": installed_versions(),
+        "device": dict(device),
+        "models": dict(models),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "labels": volumes,
+        "notes": list(segmentation.notes),
+        **segmentation.details,
+    }

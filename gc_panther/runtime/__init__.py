@@ -1,0 +1,1 @@
+"""The machine and the installation: device, weights, and what is there."""

@@ -1,0 +1,124 @@
+"""Which device the networks run on, and whether it can."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from gc_panther.errors import DeviceError
+
+logger = logging.getLogger(__name__)
+
+#: Below this much free GPU memory a full-size network with its windows does not fit, GiB.
+MIN_FREE_GIB = 4.0
+
+#: torch releases whose half-precision 3-D convolutions left cuDNN and became several times slower.
+SLOW_CONV3D = ("2.9", "2.10")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A checked device.
+
+    Attributes:
+        name: torch's name: ``cpu`` or ``cuda:0``.
+        description: what a person reads.
+        notes: what is worth knowing about it, one sentence each.
+    """
+
+    name: str
+    description: str
+    notes: tuple[str, ...] = ()
+
+
+def select_device(wanted: str = "auto", *, require_gpu: bool = False, torch: Any = None) -> Device:
+    """Choose and check the device.
+
+    Args:
+        wanted: ``auto`` (a GPU that can be used, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+        require_gpu: do not fall back on the CPU.
+        torch: the torch module; tests pass another.
+
+    Raises:
+        DeviceError: the device is absent or cannot run the networks.
+    """
+    if torch is None:
+        import torch
+    if wanted not in ("auto", "cpu", "cuda") and not (
+        wanted.startswith("cuda:") and wanted[5:].isdigit()
+    ):
+        raise DeviceError(f"there is no device {wanted!r}", fix="Choose auto, cpu, cuda or cuda:N")
+    if wanted == "cpu":
+        if require_gpu:
+            raise DeviceError(
+                "the CPU was chosen although a GPU is required",
+                fix="Drop --require-gpu or choose --device cuda",
+            )
+        return _cpu(torch)
+    try:
+        return _cuda(int(wanted[5:]) if ":" in wanted else 0, torch)
+    except DeviceError as error:
+        if wanted != "auto" or require_gpu:
+            raise
+        return _cpu(torch, f"No GPU is used: {error.what}")
+
+
+def _cpu(torch: Any, *notes: str) -> Device:
+    return Device("cpu", f"CPU, {torch.get_num_threads()} threads", notes)
+
+
+def _cuda(index: int, torch: Any) -> Device:
+    if not torch.cuda.is_available():
+        built = torch.version.cuda is not None
+        raise DeviceError(
+            "no usable CUDA device was found" if built else "this torch is built without CUDA",
+            fix="Check the driver with nvidia-smi and start the container with --gpus all"
+            if built
+            else "Install a CUDA build of torch, or use --device cpu",
+        )
+    if index >= torch.cuda.device_count():
+        raise DeviceError(
+            f"there is no GPU {index} (found: {torch.cuda.device_count()})",
+            fix="GPUs are counted from 0",
+        )
+    name = torch.cuda.get_device_name(index)
+    major, minor = torch.cuda.get_device_capability(index)
+    if not _supported(major, minor, torch.cuda.get_arch_list()):
+        raise DeviceError(
+            f"this torch has no code for the compute capability {major}.{minor} of {name}",
+            fix="Install a torch build for this GPU, or use --device cpu",
+        )
+    free, total = (amount / 2**30 for amount in torch.cuda.mem_get_info(index))
+    notes = []
+    if free < MIN_FREE_GIB:
+        notes.append(
+            f"Only {free:.1f} of {total:.1f} GiB of GPU memory are free; "
+            f"full-size networks need about {MIN_FREE_GIB:.0f}"
+        )
+    version = ".".join(torch.__version__.split("+")[0].split(".")[:2])
+    if version in SLOW_CONV3D:
+        notes.append(
+            f"torch {version} computes half-precision 3-D convolutions without cuDNN, "
+            "several times slower; use 2.8 or 2.11 and newer"
+        )
+    return Device(f"cuda:{index}", f"{name}, {free:.1f} of {total:.1f} GiB free", tuple(notes))
+
+
+def _supported(major: int, minor: int, arch_list: list[str]) -> bool:
+    """Whether some code in the build runs on the GPU.
+
+    Binary code (``sm_XY``) runs on the same major version and the same or a later minor one;
+    intermediate code (``compute_XY``) on everything later.
+    """
+    for arch in arch_list:
+        kind, _, digits = arch.partition("_")
+        digits = digits.rstrip("abcdefghijklmnopqrstuvwxyz")
+        if not digits.isdigit():
+            continue
+        built = (int(digits[:-1]), int(digits[-1]))
+        if kind == "compute" and built <= (major, minor):
+            return True
+        if kind == "sm" and built[0] == major and built[1] <= minor:
+            return True
+    return False

@@ -1,0 +1,65 @@
+"""What is installed, without importing any of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from gc_panther import __version__
+from gc_panther.errors import WeightsError
+from gc_panther.runtime.weights import find_model, weight_roots
+from gc_panther.settings import VARIABLES, Settings
+from gc_panther.task import Task
+
+#: Distributions a bug report should name.
+DISTRIBUTIONS = (
+    "torch",
+    "nnunetv2",
+    "SimpleITK",
+    "numpy",
+    "evalutils",
+    "pluggy",
+    "surface-distance",
+    "mrsegmentator",
+)
+
+
+def information(
+    tasks: Iterable[Task], settings: Settings, plugins: Iterable[str]
+) -> dict[str, Any]:
+    """Collect versions, tasks, weights and settings as JSON-compatible values."""
+    roots = weight_roots(settings)
+    return {
+        "gc_panther": __version__,
+        "versions": {name: installed_version(name) for name in DISTRIBUTIONS},
+        "plugins": sorted(plugins),
+        "tasks": [{**task.describe(), "weights": _weights_of(task, roots)} for task in tasks],
+        "settings": {
+            name: {"variable": variable, "value": _shown(getattr(settings, name))}
+            for name, (variable, _) in VARIABLES.items()
+        },
+    }
+
+
+def _weights_of(task: Task, roots: tuple[Path, ...]) -> Mapping[str, str | None]:
+    found: dict[str, str | None] = {}
+    for model in task.models:
+        try:
+            found[model.name] = str(find_model(model, roots, task))
+        except WeightsError:
+            found[model.name] = None
+    return found
+
+
+def installed_version(name: str) -> str | None:
+    """Version of a distribution, or None where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _shown(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

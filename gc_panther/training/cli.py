@@ -1,0 +1,49 @@
+"""``gc-panther train``: from data to model folders."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``train`` to a command line."""
+    app.command()(train)
+
+
+def train(
+    task: Annotated[str, typer.Argument(help="Task to train, as `gc-panther tasks` names it.")],
+    work: Annotated[Path, typer.Option(help="Work folder; finished stages are not repeated.")],
+    export: Annotated[Path, typer.Option(help="Folder that receives the model folders.")],
+    preset: Annotated[str, typer.Option(help="Recipe: demo or panther.")] = "demo",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder in PANTHER's layout; phantoms if the recipe has them."),
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="Model folder to fine-tune from.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="torch's name: cpu, cuda, cuda:1.")] = "cpu",
+    jobs: Annotated[int, typer.Option(min=1, help="Networks trained at the same time.")] = 1,
+) -> None:
+    """Train a task's networks and export them as plain nnU-Net model folders."""
+    from gc_panther.plugins import create_plugin_manager
+    from gc_panther.training.pipeline import TrainingRequest, find_pipeline
+
+    logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(message)s", level=logging.INFO)
+    pipeline = find_pipeline(create_plugin_manager(), task)
+    request = TrainingRequest(
+        preset=preset,
+        work=work,
+        export=export,
+        data=data,
+        start_from=start_from,
+        device=device,
+        jobs=jobs,
+    )
+    for folder in pipeline.train(request):
+        typer.echo(folder)

@@ -1,0 +1,133 @@
+"""Data sets on disk: PANTHER's folder layout in, nnU-Net's raw layout out."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gc_panther.errors import InputError
+from gc_panther.training.recipe import PhantomCases
+
+CHANNEL_SUFFIX = "_0000"
+
+
+@dataclass(frozen=True)
+class LabelledCase:
+    """One image and its label map, on disk."""
+
+    name: str
+    image: Path
+    label: Path
+
+
+def panther_cases(folder: Path, labels: str = "LabelsTr") -> list[LabelledCase]:
+    """The labelled cases of a folder in PANTHER's layout, by name.
+
+    Args:
+        folder: holds ``ImagesTr/<name>_0000.mha`` and ``<labels>/<name>.mha``.
+        labels: folder of the label maps; phantoms have ``OrgansTr``, too.
+
+    Raises:
+        InputError: there are none, or an image has no label map.
+    """
+    cases = []
+    for image in sorted((folder / "ImagesTr").glob(f"*{CHANNEL_SUFFIX}.mha")):
+        name = image.name.removesuffix(f"{CHANNEL_SUFFIX}.mha")
+        label = folder / labels / f"{name}.mha"
+        if not label.is_file():
+            raise InputError("an image has no label map", where=image, fix=f"Add {label}")
+        cases.append(LabelledCase(name, image, label))
+    if not cases:
+        raise InputError(
+            "there are no images",
+            where=folder / "ImagesTr",
+            fix="Give a folder in PANTHER's layout: ImagesTr/*_0000.mha and LabelsTr/*.mha",
+        )
+    return cases
+
+
+def make_phantoms(source: PhantomCases, folder: Path, *, workers: int) -> None:
+    """Write the phantoms a recipe asks for; a half-written folder is written anew."""
+    import shutil
+
+    from gc_panther.phantom import make_dataset
+    from gc_panther.phantom.generate import PROTOCOLS
+
+    options: dict[str, Any] = {}
+    if source.contrast is not None:
+        options["contrast"] = source.contrast
+    if source.spacing_xyz is not None:
+        usual = PROTOCOLS[source.task]
+        options["spacing_xyz"] = source.spacing_xyz
+        options["size_xyz"] = tuple(
+            round(n * old / new)
+            for n, old, new in zip(
+                usual.size_xyz, usual.spacing_xyz, source.spacing_xyz, strict=True
+            )
+        )
+    if folder.exists():
+        shutil.rmtree(folder)
+    make_dataset(source.task, folder, source.cases, source.seed, workers=workers, **options)
+
+
+def write_raw_dataset(
+    folder: Path, cases: Sequence[LabelledCase], labels: Mapping[str, int]
+) -> dict[str, Any]:
+    """Write nnU-Net's ``dataset.json``, which points at the images where they are.
+
+    Args:
+        folder: nnU-Net's raw data set, ``Dataset123_Name``.
+        cases: its cases; images are single-channel and stored in LPS order.
+        labels: label values by name.
+    """
+    document = {
+        "channel_names": {"0": "MR"},
+        "labels": dict(labels),
+        "numTraining": len(cases),
+        "file_ending": ".mha",
+        "dataset": {
+            case.name: {"images": [str(case.image.resolve())], "label": str(case.label.resolve())}
+            for case in cases
+        },
+    }
+    write_json(folder / "dataset.json", document)
+    return document
+
+
+def make_splits(names: Iterable[str], folds: int, seed: int) -> list[dict[str, list[str]]]:
+    """Cross-validation: every name is in the validation part of exactly one fold.
+
+    Cases of one patient (``10000_0001`` and ``10000_0002``) stay together.
+
+    Raises:
+        InputError: there are fewer patients than folds.
+    """
+    by_patient: dict[str, list[str]] = {}
+    for name in sorted(names):
+        by_patient.setdefault(name.split("_")[0], []).append(name)
+    if len(by_patient) < folds:
+        raise InputError(
+            f"{len(by_patient)} patients cannot be split into {folds} folds",
+            fix="Give more data or choose fewer folds",
+        )
+    patients = list(by_patient)
+    random.Random(seed).shuffle(patients)  # noqa: S311 - a split, not a secret
+    parts = [
+        sorted(n for p in patients[fold::folds] for n in by_patient[p]) for fold in range(folds)
+    ]
+    return [
+        {"train": sorted(n for part in parts if part is not held for n in part), "val": held}
+        for held in parts
+    ]
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON file as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,78 @@
+"""Starts a network from the weights of another one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gc_panther.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Part of the names of nnU-Net's segmentation heads.
+HEADS = ".seg_layers."
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What a transfer did.
+
+    Attributes:
+        transferred: names of the parameters that were taken over.
+        fresh: names of the network's parameters that keep their random start, heads or others.
+        unused: names of the source's parameters that have no place in the network.
+    """
+
+    transferred: tuple[str, ...]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One line; fresh parameters are named."""
+        rest = f"; fresh: {', '.join(self.fresh)}" if self.fresh else ""
+        return f"{len(self.transferred)} of {len(self.transferred) + len(self.fresh)} taken{rest}"
+
+
+def transfer_weights(network: nn.Module, weights: dict[str, Any], *, heads: bool) -> TransferReport:
+    """Copy weights by name and shape.
+
+    Args:
+        network: is changed in place.
+        weights: ``network_weights`` of a checkpoint.
+        heads: whether segmentation heads are taken, too. Heads of other labels must not be, even
+            where their shape fits.
+
+    Raises:
+        WeightsError: nothing fits.
+    """
+    own = network.state_dict()
+    taken = {
+        name: tensor
+        for name, tensor in weights.items()
+        if name in own and own[name].shape == tensor.shape and (heads or HEADS not in name)
+    }
+    if not taken:
+        raise WeightsError(
+            "no parameter fits the network by name and shape",
+            fix="Start from a model of the same architecture",
+        )
+    network.load_state_dict({**own, **taken})
+    return TransferReport(
+        tuple(sorted(taken)),
+        tuple(sorted(own.keys() - taken.keys())),
+        tuple(sorted(weights.keys() - taken.keys())),
+    )
+
+
+def read_weights(checkpoint: Path) -> dict[str, Any]:
+    """``network_weights`` of a checkpoint, read without running code from it.
+
+    Raises:
+        WeightsError: the file is missing, damaged, holds code, or is no nnU-Net checkpoint.
+    """
+    from gc_panther.nnunet.model_folder import read_checkpoint
+
+    weights: dict[str, Any] = read_checkpoint(checkpoint)["network_weights"]
+    return weights

@@ -1,0 +1,142 @@
+"""The work folder of a training: stages that run once, and the processes they start."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from gc_panther.errors import ProcessingError, UserError
+from gc_panther.training.dataset import write_json
+from gc_panther.training.recipe import Recipe
+from gc_panther.training.worker import PrepareJob, TrainJob
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A work folder that belongs to one task and one recipe.
+
+    Attributes:
+        folder: holds everything; may be deleted when the models are exported.
+        jobs: how many trainings run at the same time; they share the machine's cores.
+        device: torch's name.
+    """
+
+    folder: Path
+    jobs: int = 1
+    device: str = "cpu"
+
+    def claim(self, task: str, preset: str, recipe: Recipe) -> None:
+        """Mark the folder as this recipe's.
+
+        Raises:
+            UserError: another recipe has worked here; its stages must not be mistaken for ours.
+        """
+        path = self.folder / "recipe.json"
+        document = {"task": task, "preset": preset, "recipe": recipe.model_dump(mode="json")}
+        if not path.is_file():
+            write_json(path, document)
+            return
+        import json
+
+        if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(document)):
+            raise UserError(
+                "the work folder holds another recipe's stages",
+                where=self.folder,
+                fix="Choose another --work folder, or delete this one",
+            )
+
+    def stage(self, name: str, work: Callable[[], None]) -> float:
+        """Do ``work`` unless it was finished in an earlier run; return the seconds it took."""
+        import json
+
+        marker = self.folder / "finished" / f"{name}.json"
+        if marker.is_file():
+            log.info("%s: finished earlier", name)
+            return float(json.loads(marker.read_text(encoding="utf-8"))["seconds"])
+        log.info("%s: begins", name)
+        start = time.monotonic()
+        work()
+        seconds = time.monotonic() - start
+        write_json(marker, {"seconds": round(seconds, 1)})
+        log.info("%s: finished in %.0f s", name, seconds)
+        return seconds
+
+    def train(self, title: str, jobs: Sequence[TrainJob]) -> float:
+        """Train the networks that have no final checkpoint yet; return the seconds it took."""
+
+        def train_all() -> None:
+            self.run(
+                [
+                    job
+                    for job in jobs
+                    if not (
+                        self.results(job.dataset, job.trainer)
+                        / f"fold_{job.fold}"
+                        / "checkpoint_final.pth"
+                    ).is_file()
+                ]
+            )
+
+        return self.stage(f"{title}-train", train_all)
+
+    @property
+    def threads(self) -> int:
+        """Threads of each training."""
+        return max(1, (os.cpu_count() or 1) // self.jobs)
+
+    def raw(self, dataset: str) -> Path:
+        """nnU-Net's folder of a raw data set."""
+        return self.folder / "nnUNet_raw" / dataset
+
+    def results(self, dataset: str, trainer: str) -> Path:
+        """nnU-Net's folder of trained networks; ``trainer`` as in :class:`TrainJob`."""
+        from gc_panther.training.plans import CONFIGURATION, PLANS_NAME
+
+        name = f"{trainer.partition(':')[2]}__{PLANS_NAME}__{CONFIGURATION}"
+        return self.folder / "nnUNet_results" / dataset / name
+
+    def run(self, jobs: Sequence[PrepareJob | TrainJob]) -> None:
+        """Run jobs in processes of their own, :attr:`jobs` at a time.
+
+        Raises:
+            ProcessingError: one failed; the others are finished first.
+        """
+        with ThreadPoolExecutor(self.jobs) as pool:
+            failures = [failure for failure in pool.map(self._run_one, jobs) if failure]
+        if failures:
+            raise failures[0]
+
+    def _run_one(self, job: PrepareJob | TrainJob) -> ProcessingError | None:
+        path = self.folder / "jobs" / f"{job.title.replace(' ', '_')}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(job.model_dump_json(indent=1), encoding="utf-8")
+        threads = str(self.threads)
+        environment = {
+            **os.environ,  # the child's PATH and locale; nothing is decided by it
+            "nnUNet_raw": str(self.folder / "nnUNet_raw"),
+            "nnUNet_preprocessed": str(self.folder / "nnUNet_preprocessed"),
+            "nnUNet_results": str(self.folder / "nnUNet_results"),
+            # One process per training: batches are made between its steps, in a fixed order.
+            "nnUNet_n_proc_DA": "0",
+            "nnUNet_def_n_proc": threads,
+            "nnUNet_compile": "0",
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+        }
+        command = [sys.executable, "-W", "ignore", "-m", "gc_panther.training.worker", str(path)]
+        if subprocess.run(command, env=environment, check=False).returncode == 0:
+            return None
+        return ProcessingError(
+            f"{job.title} failed",
+            where=path.with_suffix(".log"),
+            fix="The reason is in the lines above; run the same command again to continue",
+        )

@@ -1,0 +1,216 @@
+"""Training of task 1: cross-validated folds, from a shared warm-up where the recipe has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gc_panther.errors import UserError
+from gc_panther.training.dataset import (
+    LabelledCase,
+    make_phantoms,
+    make_splits,
+    panther_cases,
+    write_raw_dataset,
+)
+from gc_panther.training.export import export_model, model_card, pseudo_dice
+from gc_panther.training.pipeline import TrainingRequest
+from gc_panther.training.recipe import (
+    Network,
+    PhantomCases,
+    Recipe,
+    Schedule,
+    Section,
+    describe_schedule,
+    load_preset,
+)
+from gc_panther.training.worker import PrepareJob, TrainJob
+from gc_panther.training.workspace import Workspace
+
+LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
+TRAINER = "gc_panther_task1.trainer:nnUNetTrainer_Student"
+WARM_UP, DATASET = "Dataset100_PantherWarmUp", "Dataset101_PantherTask1"
+
+
+class WarmUp(Section):
+    """A network that is trained on further phantoms and starts every fold.
+
+    Attributes:
+        phantoms: its cases, none of them in any fold.
+        schedule: its training.
+    """
+
+    phantoms: PhantomCases
+    schedule: Schedule
+
+
+class Task1Recipe(Recipe):
+    """Recipe of task 1.
+
+    Attributes:
+        network: of every fold.
+        warm_up: what the folds start from; random weights if None.
+    """
+
+    network: Network
+    warm_up: WarmUp | None = None
+
+
+class Task1Training:
+    """Trains the ensemble of task 1."""
+
+    task = "task1"
+    presets = ("demo", "panther")
+
+    def train(self, request: TrainingRequest) -> tuple[Path, ...]:
+        """Run every stage that is not finished yet; return the exported model folder.
+
+        Raises:
+            UserError: the recipe or the data need a change.
+            ProcessingError: a training failed.
+        """
+        recipe = load_preset(__package__, request.preset, Task1Recipe)
+        return (self.train_recipe(recipe, request),)
+
+    def train_recipe(self, recipe: Task1Recipe, request: TrainingRequest) -> Path:
+        """The same for a recipe that is no preset."""
+        space = Workspace(request.work, request.jobs, request.device)
+        space.claim(self.task, request.preset, recipe)
+        start = _checkpoint_of(request.start_from) if request.start_from else None
+        seconds = 0.0
+        if recipe.warm_up is not None and start is None:
+            seconds += self._warm_up(space, recipe, recipe.warm_up)
+            start = _checkpoint_of(
+                export_model(
+                    space.results(WARM_UP, TRAINER),
+                    (0,),
+                    space.folder / "models" / "warm-up",
+                    card="# Warm-up: what the folds of task 1 start from\n",
+                )
+            )
+        cases = self._cases(space, recipe, request)
+        facts = {
+            "preset": request.preset,
+            "seed": recipe.seed,
+            "phantoms": recipe.phantoms is not None,
+        }
+        prepare = PrepareJob(
+            title="task1 data",
+            dataset=DATASET,
+            network=recipe.network,
+            schedule=recipe.schedule,
+            facts=facts,
+            splits=make_splits((case.name for case in cases), recipe.folds, recipe.seed),
+            workers=space.jobs,
+        )
+
+        def prepare_data() -> None:
+            write_raw_dataset(space.raw(DATASET), cases, LABELS)
+            space.run([prepare])
+
+        seconds += space.stage("task1-prepare", prepare_data)
+        jobs = [
+            TrainJob(
+                title=f"task1 fold {fold}",
+                dataset=DATASET,
+                trainer=TRAINER,
+                schedule=recipe.schedule,
+                fold=fold,
+                device=space.device,
+                threads=space.threads,
+                seed=recipe.seed + fold,
+                start_from=start,
+                keep_heads=request.start_from is None,
+            )
+            for fold in range(recipe.folds)
+        ]
+        results = space.results(DATASET, TRAINER)
+        seconds += space.train("task1", jobs)
+        card = _card(recipe, request, seconds, results, len(cases))
+        return export_model(results, range(recipe.folds), request.export / self.task, card=card)
+
+    def _warm_up(self, space: Workspace, recipe: Task1Recipe, warm_up: WarmUp) -> float:
+        folder = space.folder / "data" / "warm-up"
+        phantoms = warm_up.phantoms
+        seconds = space.stage(
+            "warm-up-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs)
+        )
+        cases = panther_cases(folder)
+        prepare = PrepareJob(
+            title="warm-up data",
+            dataset=WARM_UP,
+            network=recipe.network,
+            schedule=warm_up.schedule,
+            splits=make_splits((case.name for case in cases), 10, recipe.seed),
+            workers=space.jobs,
+        )
+
+        def prepare_data() -> None:
+            write_raw_dataset(space.raw(WARM_UP), cases, LABELS)
+            space.run([prepare])
+
+        seconds += space.stage("warm-up-prepare", prepare_data)
+        job = TrainJob(
+            title="warm-up",
+            dataset=WARM_UP,
+            trainer=TRAINER,
+            schedule=warm_up.schedule,
+            fold=0,
+            device=space.device,
+            threads=space.threads,
+            seed=recipe.seed,
+        )
+        return seconds + space.train("warm-up", [job])
+
+    def _cases(
+        self, space: Workspace, recipe: Task1Recipe, request: TrainingRequest
+    ) -> list[LabelledCase]:
+        if request.data is not None:
+            return panther_cases(request.data)
+        if recipe.phantoms is None:
+            raise UserError(
+                f"preset {request.preset!r} needs data",
+                fix="Give --data, a folder in PANTHER's layout",
+            )
+        folder, phantoms = space.folder / "data" / "task1", recipe.phantoms
+        space.stage("task1-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs))
+        return panther_cases(folder)
+
+
+def _checkpoint_of(model: Path) -> Path:
+    path = model / "fold_0" / "checkpoint_final.pth"
+    if not path.is_file():
+        raise UserError("the model to start from has no fold 0", where=path)
+    return path
+
+
+def _card(
+    recipe: Task1Recipe, request: TrainingRequest, seconds: float, results: Path, cases: int
+) -> str:
+    synthetic = request.data is None
+    data = [f"{cases} labelled cases, {recipe.folds} folds"]
+    if synthetic and recipe.phantoms is not None:
+        data = [f"{cases} phantoms of seed {recipe.phantoms.seed}, {recipe.folds} folds"]
+    if recipe.warm_up is not None:
+        extra = recipe.warm_up.phantoms
+        data.append(f"warm-up: {extra.cases} further phantoms of seed {extra.seed}")
+    training: list[Any] = [
+        f"recipe: preset `{request.preset}`, seed {recipe.seed}; each checkpoint's plans hold it",
+        f"each fold: {describe_schedule(recipe.schedule)}",
+    ]
+    if recipe.warm_up is not None:
+        training.append(f"warm-up: {describe_schedule(recipe.warm_up.schedule)}")
+    training.append(
+        f"wall time: {seconds / 60:.0f} min on {request.device}, {request.jobs} at a time"
+    )
+    return model_card(
+        "Pancreatic tumour on T1-weighted MRI (task 1)",
+        purpose="An ensemble of small residual encoder U-Nets for PANTHER's task 1, trained by "
+        "nnU-Net's code through `nnUNetTrainer_Student`.",
+        command=f"gc-panther train task1 --preset {request.preset} --work WORK --export resources",
+        data=data,
+        training=training,
+        results={f"fold {k}": pseudo_dice(results, k) for k in range(recipe.folds)},
+        labels=LABELS,
+        synthetic=synthetic,
+    )

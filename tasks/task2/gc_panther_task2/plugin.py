@@ -1,0 +1,65 @@
+"""Registers PANTHER task 2; whatever is heavy is imported when it is needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gc_panther.hookspecs import hookimpl
+from gc_panther.task import Interface, ModelRequirement, Runtime, Segmenter, Socket, Task
+
+if TYPE_CHECKING:
+    from gc_panther.training.pipeline import TrainingPipeline
+
+IMAGE = Socket(
+    slug="abdominal-t2-mri",
+    relative_path="images/abdominal-t2-mri",
+    title="Abdominal T2 MRI",
+)
+MASK = Socket(
+    slug="pancreatic-tumor-segmentation",
+    relative_path="images/pancreatic-tumor-segmentation",
+    title="Pancreatic tumor segmentation",
+)
+MODEL = ModelRequirement(
+    name="task2",
+    folds=(0, 1, 2),
+    source="Train them with `gc-panther train task2`, or take the PANTHER baseline's from Zenodo "
+    "record 15211865 (https://zenodo.org/records/15211865)",
+)
+LOCALIZER_MODEL = ModelRequirement(
+    name="mrsegmentator",
+    folds=(),  # the published weights have five; fewer find the pancreas, too
+    source="Unpack MRSegmentator's weights.zip of "
+    "https://github.com/hhaentze/MRSegmentator/releases/tag/v1.2.0 so that the folder directly "
+    "holds plans.json",
+)
+
+
+class Task2(Task):
+    """Pancreatic tumour on T2-weighted MRI of an MR-Linac."""
+
+    name = "task2"
+    title = "Pancreatic tumour on T2-weighted MR-Linac images (PANTHER task 2)"
+    interfaces = (Interface(inputs=(IMAGE,), outputs=(MASK,)),)
+    models = (MODEL, LOCALIZER_MODEL)
+    labels = {0: "background", 1: "tumour"}  # noqa: RUF012
+
+    def load(self, runtime: Runtime) -> Segmenter:
+        """Load the localizer and the ensemble."""
+        from gc_panther_task2.segmenter import Task2Segmenter
+
+        return Task2Segmenter(runtime)
+
+
+@hookimpl
+def gc_panther_tasks() -> list[Task]:
+    """Provide task 2."""
+    return [Task2()]
+
+
+@hookimpl
+def gc_panther_training() -> list[TrainingPipeline]:
+    """Provide the training of task 2."""
+    from gc_panther_task2.training import Task2Training
+
+    return [Task2Training()]

@@ -1,0 +1,57 @@
+"""Task 2: find the pancreas, cut the original image to its surroundings, segment those."""
+
+from __future__ import annotations
+
+from gc_panther.nnunet.ensemble import Ensemble
+from gc_panther.nnunet.model_folder import open_model_folder
+
+from gc_panther.case import Case, Segmentation, Volume
+from gc_panther.imaging.orientation import box_from_lps, from_lps, to_lps
+from gc_panther.imaging.roi import paste
+from gc_panther.nnunet.tumour import segment_tumour
+from gc_panther.task import CaseRun, Runtime
+from gc_panther_task2.localizer import Localizer
+from gc_panther_task2.plugin import IMAGE, MODEL
+from gc_panther_task2.roi import find_region
+
+NOTE_NO_PANCREAS = "No pancreas was found; the whole image was segmented"
+
+
+class Task2Segmenter:
+    """The loaded localizer and ensemble of task 2.
+
+    Args:
+        runtime: device, options and verified model folders.
+
+    Raises:
+        WeightsError: a model folder is incomplete or unsafe.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._options = runtime.options
+        self._localizer = Localizer(runtime)
+        folds = runtime.options.folds or MODEL.folds
+        model = open_model_folder(runtime.models[MODEL.name], folds)
+        self._ensemble = Ensemble(model, device=runtime.device, options=runtime.options)
+
+    def segment(self, case: Case, run: CaseRun) -> Segmentation:
+        """Segment the tumour of one T2-weighted image.
+
+        ``details["roi"]`` holds the region in the indices of the image as it was given.
+        """
+        image = case.images[IMAGE.slug]
+        volume_lps = to_lps(image)
+        region = find_region(volume_lps, self._localizer, run)
+        tumour = segment_tumour(
+            self._ensemble, region.volume, run, keep_empty=self._options.keep_empty
+        )
+        mask_lps = paste(tumour.mask_zyx, region.box, volume_lps.geometry.shape_zyx)
+        mask = Volume(from_lps(mask_lps, like=image.geometry), image.geometry)
+        roi = box_from_lps(region.box, image.geometry)
+        details = {
+            **tumour.details,
+            "roi": {"start_xyz": list(roi.start_xyz), "stop_xyz": list(roi.stop_xyz)},
+            "localizer": {**region.facts, "found": region.found},
+        }
+        notes = tumour.notes if region.found else (NOTE_NO_PANCREAS, *tumour.notes)
+        return Segmentation(mask, details=details, notes=notes)

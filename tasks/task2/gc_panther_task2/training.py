@@ -1,0 +1,349 @@
+"""Training of task 2: the localizer (phantoms only), then folds fine-tuned from task 1."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from gc_panther.case import Volume
+from gc_panther.errors import UserError
+from gc_panther.imaging.images import read_image, write_image
+from gc_panther.imaging.orientation import to_lps
+from gc_panther.imaging.resampling import resample
+from gc_panther.imaging.roi import Box, bounding_box, crop
+from gc_panther.training.dataset import (
+    LabelledCase,
+    make_phantoms,
+    make_splits,
+    panther_cases,
+    write_raw_dataset,
+)
+from gc_panther.training.export import export_model, model_card, pseudo_dice
+from gc_panther.training.pipeline import TrainingRequest
+from gc_panther.training.plans import network_of_plans
+from gc_panther.training.recipe import (
+    Millimetres,
+    Network,
+    PhantomCases,
+    Recipe,
+    Schedule,
+    Section,
+    describe_schedule,
+    load_preset,
+)
+from gc_panther.training.worker import PrepareJob, TrainJob
+from gc_panther.training.workspace import Workspace
+from gc_panther_task2.localizer import SPACING_XYZ
+from gc_panther_task2.roi import MARGIN_MM
+
+LABELS = {"background": 0, "tumour": 1}
+TUMOUR, PANCREAS = 1, 2
+#: Stock software looks up the trainer by name when it loads a model, so both models name nnU-Net's
+#: own class, which follows the recipe all the same.
+TRAINER = "nnunetv2.training.nnUNetTrainer.nnUNetTrainer:nnUNetTrainer"
+LOCALIZER_DATASET, DATASET = "Dataset200_OrgansMR", "Dataset201_PantherTask2"
+#: MRSegmentator's version.json: unknown versions of its own weights would be replaced.
+LOCALIZER_VERSION = {"weights_version": 1.2, "note": "gc_panther demonstration weights"}
+
+
+class LocalizerRecipe(Section):
+    """Training of the small stand-in for MRSegmentator.
+
+    Attributes:
+        network: its grid has the spacing the localizer resamples to.
+        schedule: its training.
+        phantoms: its cases; several contrasts, so that it depends on none.
+        labels: the organs of MRSegmentator's table that it learns.
+    """
+
+    network: Network
+    labels: tuple[str, ...]
+    schedule: Schedule
+    phantoms: tuple[PhantomCases, ...]
+
+
+class Task2Recipe(Recipe):
+    """Recipe of task 2. The architecture is that of the model it starts from.
+
+    Attributes:
+        spacing_zyx: of the crops; that of the model it starts from if None.
+        jitter_mm: crops for training are up to this much larger or smaller on each side, as the
+            localizer's boxes are.
+        localizer: None where the published MRSegmentator weights are used.
+    """
+
+    spacing_zyx: tuple[Millimetres, Millimetres, Millimetres] | None = None
+    jitter_mm: Annotated[float, Field(ge=0, lt=MARGIN_MM)] = 0.0
+    localizer: LocalizerRecipe | None = None
+
+
+class Task2Training:
+    """Trains the ensemble of task 2, and in the demonstration its localizer."""
+
+    task = "task2"
+    presets = ("demo", "panther")
+
+    def train(self, request: TrainingRequest) -> tuple[Path, ...]:
+        """Run every stage that is not finished yet; return the exported model folders.
+
+        Raises:
+            UserError: the recipe, the data or the model to start from need a change.
+            ProcessingError: a training failed.
+        """
+        return self.train_recipe(load_preset(__package__, request.preset, Task2Recipe), request)
+
+    def train_recipe(self, recipe: Task2Recipe, request: TrainingRequest) -> tuple[Path, ...]:
+        """The same for a recipe that is no preset."""
+        space = Workspace(request.work, request.jobs, request.device)
+        space.claim(self.task, request.preset, recipe)
+        folders = []
+        if recipe.localizer is not None:
+            folders.append(_train_localizer(space, recipe.localizer, recipe, request))
+        folders.append(_train_folds(space, recipe, request))
+        return tuple(folders)
+
+
+def _train_localizer(
+    space: Workspace, localizer: LocalizerRecipe, recipe: Task2Recipe, request: TrainingRequest
+) -> Path:
+    from gc_panther.phantom.labels import ORGANS
+
+    seconds = 0.0
+    sources = []
+    for number, phantoms in enumerate(localizer.phantoms):
+        folder = space.folder / "data" / f"localizer-{number}"
+        seconds += space.stage(
+            f"localizer-phantoms-{number}",
+            lambda phantoms=phantoms, folder=folder: make_phantoms(  # type: ignore[misc]
+                phantoms, folder, workers=space.jobs
+            ),
+        )
+        sources.append(folder)
+    raw = space.raw(LOCALIZER_DATASET)
+    labels = {"background": 0, **{name: n for n, name in enumerate(localizer.labels, start=1)}}
+    renumbering = np.zeros(len(ORGANS), np.uint8)
+    for name, value in labels.items():
+        renumbering[ORGANS[name]] = value
+
+    def prepare_data() -> None:
+        cases = [
+            _resampled(case, raw, f"{number}_{case.name}", renumbering)
+            for number, source in enumerate(sources)
+            for case in panther_cases(source, labels="OrgansTr")
+        ]
+        write_raw_dataset(raw, cases, labels)
+        # Case names begin with their source here: every case is a patient of its own.
+        names = {case.name.replace("_", "-"): case.name for case in cases}
+        splits = [
+            {part: [names[name] for name in split[part]] for part in split}
+            for split in make_splits(names, 10, recipe.seed)
+        ]
+        space.run(
+            [
+                PrepareJob(
+                    title="localizer data",
+                    dataset=LOCALIZER_DATASET,
+                    network=localizer.network,
+                    schedule=localizer.schedule,
+                    splits=splits,
+                    workers=space.jobs,
+                )
+            ]
+        )
+
+    seconds += space.stage("localizer-prepare", prepare_data)
+    job = TrainJob(
+        title="localizer",
+        dataset=LOCALIZER_DATASET,
+        trainer=TRAINER,
+        schedule=localizer.schedule,
+        fold=0,
+        device=space.device,
+        threads=space.threads,
+        seed=recipe.seed,
+    )
+    seconds += space.train("localizer", [job])
+    results = space.results(LOCALIZER_DATASET, TRAINER)
+    card = model_card(
+        "Organs on MRI, a stand-in for MRSegmentator",
+        purpose="A small network in MRSegmentator's folder format and label table, which task 2 "
+        "uses to find the pancreas (label 7). It has MRSegmentator's 41 outputs; only those of the "
+        f"background and of {', '.join(localizer.labels)} are trained, the others never win. "
+        "It is not MRSegmentator: for patients take the published weights, "
+        "https://github.com/hhaentze/MRSegmentator.",
+        command=_command(request),
+        data=[_describe_phantoms(phantoms) for phantoms in localizer.phantoms]
+        + [f"resampled to {SPACING_XYZ} mm (x, y, z) as the localizer does"],
+        training=[
+            f"recipe: preset `{request.preset}`, seed {recipe.seed}",
+            describe_schedule(localizer.schedule),
+            f"wall time: {seconds / 60:.0f} min on {request.device}, one thread of training",
+        ],
+        results={"fold 0": pseudo_dice(results, 0)},
+        labels=ORGANS,
+        synthetic=True,
+    )
+    return export_model(
+        results,
+        (0,),
+        request.export / "mrsegmentator",
+        card=card,
+        labels=ORGANS,
+        extra={"version.json": LOCALIZER_VERSION},
+    )
+
+
+def _resampled(case: LabelledCase, raw: Path, name: str, renumbering: np.ndarray) -> LabelledCase:
+    """The case on the grid on which the localizer sees it, labels renumbered."""
+    image = to_lps(read_image(case.image))
+    organs = to_lps(read_image(case.label))
+    labels = Volume(renumbering[organs.array_zyx], organs.geometry)
+    target = LabelledCase(
+        name, raw / "imagesTr" / f"{name}_0000.mha", raw / "labelsTr" / f"{name}.mha"
+    )
+    for path in (target.image, target.label):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(resample(image, SPACING_XYZ), target.image)
+    write_image(resample(labels, SPACING_XYZ, interpolator="nearest"), target.label)
+    return target
+
+
+def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest) -> Path:
+    model = request.start_from or request.export / "task1"
+    plans = _plans_of(model)
+    network = network_of_plans(plans)
+    if recipe.spacing_zyx is not None:
+        network = network.model_copy(update={"spacing_zyx": recipe.spacing_zyx})
+    seconds, source, data = _data(space, recipe, request)
+    raw = space.raw(DATASET)
+
+    def prepare_data() -> None:
+        generator = np.random.default_rng(recipe.seed)
+        cases = [_cropped(case, raw, recipe.jitter_mm, generator) for case in panther_cases(source)]
+        write_raw_dataset(raw, cases, LABELS)
+        space.run(
+            [
+                PrepareJob(
+                    title="task2 data",
+                    dataset=DATASET,
+                    network=network,
+                    schedule=recipe.schedule,
+                    facts={"preset": request.preset, "seed": recipe.seed},
+                    splits=make_splits((c.name for c in cases), recipe.folds, recipe.seed),
+                    workers=space.jobs,
+                )
+            ]
+        )
+
+    seconds += space.stage("task2-prepare", prepare_data)
+    jobs = [
+        TrainJob(
+            title=f"task2 fold {fold}",
+            dataset=DATASET,
+            trainer=TRAINER,
+            schedule=recipe.schedule,
+            fold=fold,
+            device=space.device,
+            threads=space.threads,
+            seed=recipe.seed + fold,
+            start_from=model / "fold_0" / "checkpoint_final.pth",
+        )
+        for fold in range(recipe.folds)
+    ]
+    seconds += space.train("task2", jobs)
+    results = space.results(DATASET, TRAINER)
+    card = model_card(
+        "Pancreatic tumour on T2-weighted MRI (task 2)",
+        purpose="An ensemble of small binary residual encoder U-Nets for PANTHER's task 2, "
+        "fine-tuned by nnU-Net's code from fold 0 of task 1 on crops around the pancreas.",
+        command=_command(request),
+        data=[
+            data,
+            f"crops: bounding box of the true pancreas and tumour + {MARGIN_MM:g} mm, each side "
+            f"moved by up to {recipe.jitter_mm:g} mm",
+            "labels: tumour; the pancreas counts as background",
+        ],
+        training=[
+            f"recipe: preset `{request.preset}`, seed {recipe.seed}; the plans hold it",
+            f"each fold: {describe_schedule(recipe.schedule)}; weights from fold 0 of task 1 "
+            "by name and shape, fresh segmentation heads",
+            f"wall time: {seconds / 60:.0f} min on {request.device}, {request.jobs} at a time",
+        ],
+        results={f"fold {k}": pseudo_dice(results, k) for k in range(recipe.folds)},
+        labels=LABELS,
+        synthetic=request.data is None,
+    )
+    return export_model(results, range(recipe.folds), request.export / "task2", card=card)
+
+
+def _plans_of(model: Path) -> dict[str, Any]:
+    import json
+
+    for path in (model / "plans.json", model / "fold_0" / "checkpoint_final.pth"):
+        if not path.is_file():
+            raise UserError(
+                "the model to fine-tune from is not there",
+                where=path,
+                fix="Train task 1 into the same --export folder first, or give --from MODEL",
+            )
+    plans: dict[str, Any] = json.loads((model / "plans.json").read_text(encoding="utf-8"))
+    return plans
+
+
+def _data(
+    space: Workspace, recipe: Task2Recipe, request: TrainingRequest
+) -> tuple[float, Path, str]:
+    if request.data is not None:
+        return 0.0, request.data, f"{len(panther_cases(request.data))} labelled cases"
+    if recipe.phantoms is None:
+        raise UserError(
+            f"preset {request.preset!r} needs data",
+            fix="Give --data, a folder in PANTHER's layout",
+        )
+    folder, phantoms = space.folder / "data" / "task2", recipe.phantoms
+    seconds = space.stage(
+        "task2-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs)
+    )
+    return seconds, folder, _describe_phantoms(phantoms)
+
+
+def _cropped(
+    case: LabelledCase, raw: Path, jitter_mm: float, generator: np.random.Generator
+) -> LabelledCase:
+    """The case cut to its pancreas and the margin, binary label."""
+    image, label = to_lps(read_image(case.image)), to_lps(read_image(case.label))
+    organ = bounding_box(np.isin(label.array_zyx, (TUMOUR, PANCREAS)))
+    if organ is None:
+        raise UserError("the label map is empty", where=case.label, fix="Remove the case")
+    geometry = image.geometry
+    spacing = np.asarray(geometry.spacing_zyx)
+    wide = organ.dilate_mm(MARGIN_MM, geometry)
+    moves = np.rint(generator.uniform(-jitter_mm, jitter_mm, (2, 3)) / spacing).astype(int)
+    start = [int(v) for v in np.asarray(wide.start_zyx) + moves[0]]
+    stop = [int(v) for v in np.asarray(wide.stop_zyx) + moves[1]]
+    box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])).clip(geometry.shape_zyx)
+    tumour = Volume((label.array_zyx == TUMOUR).astype(np.uint8), image.geometry)
+    target = replace(
+        case,
+        image=raw / "imagesTr" / f"{case.name}_0000.mha",
+        label=raw / "labelsTr" / f"{case.name}.mha",
+    )
+    for volume, path in ((image, target.image), (tumour, target.label)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(crop(volume, box), path)
+    return target
+
+
+def _describe_phantoms(phantoms: PhantomCases) -> str:
+    contrast = {"t1": "T1", "t2": "T2", "random": "random contrast"}[
+        phantoms.contrast or {"task1": "t1", "task2": "t2"}[phantoms.task]
+    ]
+    return f"{phantoms.cases} phantoms of {phantoms.task}, seed {phantoms.seed}, {contrast}"
+
+
+def _command(request: TrainingRequest) -> str:
+    return f"gc-panther train task2 --preset {request.preset} --work WORK --export resources"

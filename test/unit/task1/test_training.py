@@ -1,0 +1,201 @@
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import gc_panther_task1
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from gc_panther_task1.training import LABELS, Task1Recipe, Task1Training
+
+from gc_panther.errors import UserError
+from gc_panther.training.pipeline import TrainingRequest
+from gc_panther.training.plans import CONFIGURATION, PLANS_NAME, make_plans
+from gc_panther.training.recipe import PLANS_KEY, Network, Schedule, load_preset
+from gc_panther.training.transfer import read_weights
+
+PACKAGE = Path(gc_panther_task1.__file__).parent
+SCHEDULE = Schedule(
+    epochs=2,
+    learning_rate=0.02,
+    iterations_per_epoch=2,
+    validation_iterations=1,
+    oversample_foreground=1.0,
+    optimizer="adamw",
+    augmentation="light",
+)
+NETWORK = Network(
+    spacing_zyx=(1, 1, 1),
+    patch_zyx=(16, 16, 16),
+    features=(4, 8, 8),
+    strides=((1, 1, 1), (2, 2, 2), (2, 2, 2)),
+    kernels=((3, 3, 3),) * 3,
+    blocks=(1, 1, 1),
+    decoder_convs=(1, 1),
+)
+
+
+def test_presets_are_valid_and_the_published_numbers_are_in_them():
+    assert set(Task1Training.presets) == {path.stem for path in PACKAGE.glob("*.yaml")}
+    for preset in Task1Training.presets:
+        assert load_preset("gc_panther_task1", preset, Task1Recipe).folds == 5
+    panther = load_preset("gc_panther_task1", "panther", Task1Recipe)
+    assert (panther.schedule.epochs, panther.schedule.learning_rate) == (300, 0.005)
+    assert panther.network.patch_zyx == (48, 160, 224)
+    assert panther.network.spacing_zyx == (3.0, 1.1875, 1.1875)
+    with pytest.raises(UserError, match="Known: demo, panther"):
+        load_preset("gc_panther_task1", "other", Task1Recipe)
+
+
+def test_the_published_network_has_the_published_size():
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    panther = load_preset("gc_panther_task1", "panther", Task1Recipe)
+    architecture = plans_of(panther.network)["configurations"][CONFIGURATION]["architecture"]
+    with torch.device("meta"):
+        network = get_network_from_plans(
+            architecture["network_class_name"],
+            architecture["arch_kwargs"],
+            architecture["_kw_requires_import"],
+            1,
+            3,
+            allow_init=False,
+            deep_supervision=True,
+        )
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(102e6, rel=0.01)
+
+
+def plans_of(network):
+    fingerprint = {
+        "spacings": [[1.0, 1.0, 1.0]],
+        "shapes_after_crop": [[16, 16, 16]],
+        "foreground_intensity_properties_per_channel": {"0": {"mean": 0.0}},
+    }
+    return make_plans("Dataset001_Tiny", network, SCHEDULE, fingerprint, {})
+
+
+@pytest.fixture
+def nnunets_lookup(monkeypatch):
+    """nnU-Net's search for a trainer, with ``nnUNet_extTrainer`` set to the task's package.
+
+    It first looks through nnU-Net's own trainers; some of those need torchvision, which nothing
+    here installs, so that half is taken for searched in vain.
+    """
+    from nnunetv2.inference import predict_from_raw_data
+    from nnunetv2.utilities import find_objects
+
+    search = find_objects.recursive_find_python_class
+
+    def in_external_folders(folder, class_name, current_module, *args, **options):
+        if current_module == "nnunetv2.training.nnUNetTrainer":
+            return None
+        return search(folder, class_name, current_module, *args, **options)
+
+    monkeypatch.setattr(find_objects, "recursive_find_python_class", in_external_folders)
+    monkeypatch.setenv("nnUNet_extTrainer", str(PACKAGE))
+    lookup = find_objects.recursive_find_trainer_class_by_name
+    assert predict_from_raw_data.recursive_find_trainer_class_by_name is lookup
+    return lookup
+
+
+def test_nnunet_finds_the_student_and_the_student_follows_the_recipe(
+    tmp_path, monkeypatch, nnunets_lookup
+):
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    student = nnunets_lookup("nnUNetTrainer_Student")
+    plans = {**plans_of(NETWORK), "continue_training": False}
+    dataset = {"channel_names": {"0": "MR"}, "labels": LABELS, "file_ending": ".mha"}
+    trainer = student(plans, CONFIGURATION, 0, dataset, torch.device("cpu"))
+    assert (trainer.num_epochs, trainer.initial_lr) == (2, 0.02)
+    assert trainer.num_iterations_per_epoch == 2
+    assert trainer.oversample_foreground_percent == 1.0
+    assert trainer.my_init_kwargs["plans"][PLANS_KEY]["schedule"]["epochs"] == 2
+    trainer.network = torch.nn.Conv3d(1, 1, 1)
+    assert isinstance(trainer.configure_optimizers()[0], torch.optim.AdamW)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Two patients of 16×16×16 voxels in PANTHER's layout."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    label = np.zeros((16, 16, 16), np.uint8)
+    label[4:12, 4:12, 4:12] = 2
+    label[6:10, 6:10, 6:10] = 1
+    for part in ("ImagesTr", "LabelsTr"):
+        (folder / part).mkdir()
+    for patient in (10000, 10001):
+        image = (100 + 20 * label + rng.normal(0, 5, label.shape)).astype(np.int16)
+        for array, name in (
+            (image, f"ImagesTr/{patient}_0001_0000.mha"),
+            (label, f"LabelsTr/{patient}_0001.mha"),
+        ):
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(folder / name))
+    return folder
+
+
+@pytest.mark.slow
+def test_from_data_to_a_model_folder_that_stock_nnunet_loads(
+    data, tmp_path, nnunets_lookup, caplog
+):
+    recipe = Task1Recipe(folds=2, schedule=SCHEDULE, network=NETWORK)
+    request = TrainingRequest("tiny", tmp_path / "work", tmp_path / "out", data=data, jobs=2)
+    model = Task1Training().train_recipe(recipe, request)
+    assert model == tmp_path / "out" / "task1"
+    assert sorted(path.name for path in model.iterdir()) == [
+        "MODEL_CARD.md",
+        "dataset.json",
+        "fold_0",
+        "fold_1",
+        "plans.json",
+    ]
+    assert "Not for clinical use" in (model / "MODEL_CARD.md").read_text()
+    assert "dataset" not in json.loads((model / "dataset.json").read_text())
+
+    checkpoints = [model / f"fold_{fold}" / "checkpoint_final.pth" for fold in (0, 1)]
+    contents = [torch.load(path, weights_only=True) for path in checkpoints]
+    assert {content["trainer_name"] for content in contents} == {"nnUNetTrainer_Student"}
+    assert all("optimizer_state" not in content for content in contents)
+    first, second = (read_weights(path) for path in checkpoints)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), (0, 1), "checkpoint_final.pth")
+    assert predictor.allowed_mirroring_axes == (0, 1, 2)
+    image = np.random.default_rng(1).normal(size=(1, 16, 16, 16)).astype(np.float32)
+    labels = predictor.predict_single_npy_array(image, {"spacing": [1.0, 1.0, 1.0]})
+    assert labels.shape == (16, 16, 16)
+
+    # Again, without the stages that are finished: the removed fold alone is trained.
+    results = next((tmp_path / "work" / "nnUNet_results").glob("*/*"))
+    assert results.name == f"nnUNetTrainer_Student__{PLANS_NAME}__{CONFIGURATION}"
+    kept = (results / "fold_0" / "checkpoint_final.pth").stat().st_mtime_ns
+    shutil.rmtree(results / "fold_1")
+    (tmp_path / "work" / "finished" / "task1-train.json").unlink()
+    with caplog.at_level(logging.INFO):
+        Task1Training().train_recipe(recipe, request)
+    assert "task1-prepare: finished earlier" in caplog.messages
+    assert (results / "fold_0" / "checkpoint_final.pth").stat().st_mtime_ns == kept
+    assert (results / "fold_1" / "checkpoint_final.pth").is_file()
+
+    with pytest.raises(UserError, match="another recipe"):
+        Task1Training().train_recipe(recipe.model_copy(update={"seed": 9}), request)
+
+
+def test_a_preset_without_phantoms_asks_for_data(tmp_path):
+    request = TrainingRequest("panther", tmp_path / "work", tmp_path / "out")
+    with pytest.raises(UserError, match="--data"):
+        Task1Training().train(request)
+
+
+def test_a_missing_model_to_start_from_is_named(tmp_path, data):
+    request = TrainingRequest(
+        "panther", tmp_path / "work", tmp_path / "out", data=data, start_from=tmp_path / "none"
+    )
+    with pytest.raises(UserError, match="none/fold_0"):
+        Task1Training().train(request)
