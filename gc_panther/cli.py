@@ -22,6 +22,8 @@ from gc_panther.settings import read_settings
 from gc_panther.training import cli as training_cli
 
 if TYPE_CHECKING:
+    import pluggy
+
     from gc_panther.harness.engine import Choices
     from gc_panther.task import Combine
 
@@ -30,13 +32,6 @@ logger = logging.getLogger(__name__)
 #: The platform cuts the line it shows here, characters.
 LONGEST_ERROR = 1024
 EXIT_TERMINATED = 128 + signal.SIGTERM
-
-app = typer.Typer(
-    name="gc-panther",
-    help="Grand Challenge algorithm containers with plug-in segmentation tasks.",
-    no_args_is_help=True,
-    add_completion=False,
-)
 
 DeviceOption = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")
@@ -63,7 +58,6 @@ StepSizeOption = Annotated[float, typer.Option(help="Distance of windows as a pa
 ReportOption = Annotated[Path | None, typer.Option(help="Write the run report (JSON).")]
 
 
-@app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
@@ -72,7 +66,6 @@ def _root(
         raise typer.Exit
 
 
-@app.command()
 def run(
     task: Annotated[
         str | None, typer.Option(help="The task.", show_default="$GC_PANTHER_TASK")
@@ -117,7 +110,6 @@ def run(
     _print_volumes(result)
 
 
-@app.command()
 def predict(
     task: Annotated[str, typer.Argument(help="The task.")],
     image: Annotated[Path, typer.Argument(help="An image in any format SimpleITK reads.")],
@@ -157,7 +149,6 @@ def predict(
     print(f"mask: {output}")
 
 
-@app.command()
 def tasks() -> None:
     """List the installed tasks."""
     from rich.console import Console
@@ -176,7 +167,6 @@ def tasks() -> None:
     Console().print(table)
 
 
-@app.command()
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -205,7 +195,6 @@ def info(
     Console().print(table)
 
 
-@app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     device: DeviceOption = None,
@@ -237,9 +226,22 @@ def doctor(
         raise GCPantherError(f"not ready: {', '.join(failed)}", fix="The table says what to do")
 
 
-app.add_typer(phantom_cli.app, name="phantom", help="Make digital abdominal MR phantoms.")
-training_cli.register(app)
-evaluation_cli.register(app)
+def build_app(manager: pluggy.PluginManager) -> typer.Typer:
+    """The whole command line, with the commands that plugins add."""
+    app = typer.Typer(
+        name="gc-panther",
+        help="Grand Challenge algorithm containers with plug-in segmentation tasks.",
+        no_args_is_help=True,
+        add_completion=False,
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for command in (run, predict, tasks, info, doctor):
+        app.command()(command)
+    app.add_typer(phantom_cli.app, name="phantom", help="Make digital abdominal MR phantoms.")
+    training_cli.register(app)
+    evaluation_cli.register(app)
+    manager.hook.gc_panther_commands(app=app)
+    return app
 
 
 def main() -> NoReturn:
@@ -252,11 +254,9 @@ def main() -> NoReturn:
 def invoke(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     try:
-        # Plugins may add commands; --help and --version of a broken plugin still have to answer.
         from gc_panther.plugins import create_plugin_manager
 
-        create_plugin_manager().hook.gc_panther_commands(app=app)
-        code = app(arguments, standalone_mode=False)
+        code = build_app(create_plugin_manager())(arguments, standalone_mode=False)
     except GCPantherError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:

@@ -140,3 +140,106 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
         return folder
 
     return make
+
+
+@pytest.fixture
+def write_volume() -> Callable[..., Path]:
+    """Write a small volume of noise; keyword arguments replace its array or its geometry."""
+    import numpy as np
+
+    from gc_panther.case import Geometry, Volume
+    from gc_panther.imaging.images import write_image
+
+    def write(path: Path, array_zyx: Any = None, **geometry: Any) -> Path:
+        if array_zyx is None:
+            array_zyx = np.random.default_rng(0).integers(0, 500, (5, 6, 7)).astype(np.int16)
+        z, y, x = array_zyx.shape
+        grid = Geometry((x, y, z), **{"spacing_xyz": (1.5, 1.25, 3.0), **geometry})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(Volume(array_zyx, grid), path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def toy_plugin() -> Any:
+    """A plugin whose task marks voxels above 250; it notes which hooks were called."""
+    import types
+
+    import numpy as np
+
+    from gc_panther.case import Segmentation, Volume
+    from gc_panther.hookspecs import hookimpl
+    from gc_panther.task import Interface, Socket, Task
+
+    plugin = types.SimpleNamespace(calls=[], problems=[], change=lambda mask: mask, report_extra={})
+    image = Socket("toy-mri", "images/toy-folder")
+    output = Socket("toy-mask", "images/toy-mask")
+
+    class ToySegmenter:
+        def segment(self, case: Any, run: Any) -> Segmentation:
+            volume = case.images["toy-mri"]
+            mask = plugin.change((volume.array_zyx > 250).astype(np.uint8))
+            return Segmentation(Volume(mask, volume.geometry), {"toy": 1}, ("a note",))
+
+    class ToyTask(Task):
+        name = "toy"
+        title = "Toy"
+        interfaces = (Interface((image,), (output,)),)
+        models = ()
+
+        def load(self, runtime: Any) -> ToySegmenter:
+            plugin.runtime = runtime
+            return ToySegmenter()
+
+    class Hooks:
+        @hookimpl
+        def gc_panther_tasks(self) -> Any:
+            return [ToyTask()]
+
+        @hookimpl
+        def gc_panther_check_case(self, task: Any, case: Any) -> Any:
+            plugin.calls.append(("check", task.name, case.name))
+            return plugin.problems
+
+        @hookimpl
+        def gc_panther_before_case(self, task: Any, case: Any) -> None:
+            plugin.calls.append(("before", task.name, case.name))
+
+        @hookimpl
+        def gc_panther_after_case(self, task: Any, case: Any, report: Any) -> None:
+            plugin.calls.append(("after", task.name, case.name))
+            report.update(plugin.report_extra)
+
+        @hookimpl
+        def gc_panther_on_error(self, task: Any, error: Any) -> None:
+            plugin.calls.append(("error", task.name, str(error)))
+
+        @hookimpl
+        def gc_panther_commands(self, app: Any) -> None:
+            app.command("toy-command")(lambda: print("toy says hello"))
+
+    plugin.hooks = Hooks()
+    return plugin
+
+
+@pytest.fixture
+def toy_command_line(toy_plugin: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`gc-panther` in this process with the toy plugin installed: returns the exit code."""
+    from gc_panther import cli, plugins
+
+    create = plugins.create_plugin_manager
+    monkeypatch.setattr(plugins, "create_plugin_manager", lambda: create([toy_plugin.hooks]))
+    return cli.invoke
+
+
+@pytest.fixture
+def toy_input(tmp_path: Path, write_volume: Callable[..., Path]) -> Path:
+    """An input folder of the toy task in the platform's format."""
+    folder = tmp_path / "input"
+    write_volume(folder / "images/toy-folder/0f0e.mha")
+    socket = {"slug": "toy-mri", "kind": "Image", "relative_path": "images/toy-folder"}
+    entry = {"socket": socket, "image": {"pk": "0f0e", "name": "patient one.nii.gz"}, "pk": 1}
+    (folder / "inputs.json").write_text(json.dumps([entry]))
+    return folder

@@ -85,11 +85,14 @@ def _device(settings: Settings, device: str) -> list[Finding]:
         return [Finding("device", "fail", error.what, error.fix)]
     except ImportError as error:
         return [Finding("device", "fail", f"torch cannot be imported ({error})", "Reinstall torch")]
-    findings = [Finding("device", "warn" if chosen.notes else "ok", chosen.description)]
-    findings += [Finding("device", "warn", note) for note in chosen.notes]
-    if chosen.name != "cpu":
-        findings.append(_convolution(chosen.name))
-    return findings
+    # The CPU is as good a device as any: why no GPU was chosen is worth a line, not a warning.
+    if chosen.name == "cpu":
+        return [Finding("device", "ok", ". ".join((chosen.description, *chosen.notes)))]
+    return [
+        Finding("device", "warn" if chosen.notes else "ok", chosen.description),
+        *(Finding("device", "warn", note) for note in chosen.notes),
+        _convolution(chosen.name),
+    ]
 
 
 def _convolution(device: str) -> Finding:

@@ -13,8 +13,9 @@ from gc_panther.nnunet.model_folder import read_checkpoint
 from gc_panther.training.dataset import write_json
 from gc_panther.training.transfer import HEADS
 
-#: A logit far below all that occur, and within the range of half precision.
-NEVER = -1e4
+#: A logit far below all that occur. nnU-Net adds up ten times as much per window in half precision,
+#: which ends at 65504.
+NEVER = -100.0
 
 
 def export_model(

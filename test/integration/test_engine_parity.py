@@ -115,9 +115,7 @@ def test_options_mean_what_they_mean_in_nnunet(ours, stock, model, tmp_path):
     assert np.array_equal(prediction.labels_zyx, labels)
 
 
-@pytest.mark.parametrize(
-    ("forward", "backward"), [([1, 0, 2], [1, 0, 2]), ([2, 0, 1], [1, 2, 0])]
-)
+@pytest.mark.parametrize(("forward", "backward"), [([1, 0, 2], [1, 0, 2]), ([2, 0, 1], [1, 2, 0])])
 def test_plans_that_turn_the_axes(forward, backward, tiny_model_folder, tmp_path):
     folder = tiny_model_folder(trainer_name="nnUNetTrainer", folds=(0,))
     plans = json.loads((folder / "plans.json").read_text())
@@ -152,6 +150,4 @@ def test_the_bundled_models(name, combine, tmp_path, monkeypatch):
     volume = to_lps(read_image(case))
     ensemble = Ensemble(model, device="cpu", options=InferenceOptions(combine=combine))
     labels, _ = Stock(model).combine(volume, combine, tmp_path)
-    assert_equal_enough(
-        ensemble.predict(volume, CaseRun()).labels_zyx, labels, tumour_label(model)
-    )
+    assert_equal_enough(ensemble.predict(volume, CaseRun()).labels_zyx, labels, tumour_label(model))

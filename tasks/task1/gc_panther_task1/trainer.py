@@ -24,7 +24,7 @@ class nnUNetTrainer_Student(nnUNetTrainer):
         pydantic.ValidationError: the schedule has errors.
     """
 
-    def __init__(  # noqa: D107 - the class says it
+    def __init__(
         self,
         plans: dict[str, Any],
         configuration: str,

@@ -29,15 +29,15 @@ from gc_panther.training.workspace import Workspace
 
 LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 TRAINER = "gc_panther_task1.trainer:nnUNetTrainer_Student"
-WARM_UP, DATASET = "Dataset100_PantherWarmUp", "Dataset101_PantherTask1"
+DATASET = "Dataset101_PantherTask1"
 
 
 class WarmUp(Section):
-    """A network that is trained on further phantoms and starts every fold.
+    """A round of training on further phantoms; the last round's network starts every fold.
 
     Attributes:
-        phantoms: its cases, none of them in any fold.
-        schedule: its training.
+        phantoms: the round's cases, none of them in any fold.
+        schedule: of the round, which starts from the round before.
     """
 
     phantoms: PhantomCases
@@ -49,11 +49,11 @@ class Task1Recipe(Recipe):
 
     Attributes:
         network: of every fold.
-        warm_up: what the folds start from; random weights if None.
+        warm_up: rounds before the folds; they start from random weights if there is none.
     """
 
     network: Network
-    warm_up: WarmUp | None = None
+    warm_up: tuple[WarmUp, ...] = ()
 
 
 class Task1Training:
@@ -78,16 +78,10 @@ class Task1Training:
         space.claim(self.task, request.preset, recipe)
         start = _checkpoint_of(request.start_from) if request.start_from else None
         seconds = 0.0
-        if recipe.warm_up is not None and start is None:
-            seconds += self._warm_up(space, recipe, recipe.warm_up)
-            start = _checkpoint_of(
-                export_model(
-                    space.results(WARM_UP, TRAINER),
-                    (0,),
-                    space.folder / "models" / "warm-up",
-                    card="# Warm-up: what the folds of task 1 start from\n",
-                )
-            )
+        if start is None:
+            for number, warm_up in enumerate(recipe.warm_up):
+                taken, start = _warm_up(space, recipe, warm_up, number, start)
+                seconds += taken
         cases = self._cases(space, recipe, request)
         facts = {
             "preset": request.preset,
@@ -129,39 +123,6 @@ class Task1Training:
         card = _card(recipe, request, seconds, results, len(cases))
         return export_model(results, range(recipe.folds), request.export / self.task, card=card)
 
-    def _warm_up(self, space: Workspace, recipe: Task1Recipe, warm_up: WarmUp) -> float:
-        folder = space.folder / "data" / "warm-up"
-        phantoms = warm_up.phantoms
-        seconds = space.stage(
-            "warm-up-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs)
-        )
-        cases = panther_cases(folder)
-        prepare = PrepareJob(
-            title="warm-up data",
-            dataset=WARM_UP,
-            network=recipe.network,
-            schedule=warm_up.schedule,
-            splits=make_splits((case.name for case in cases), 10, recipe.seed),
-            workers=space.jobs,
-        )
-
-        def prepare_data() -> None:
-            write_raw_dataset(space.raw(WARM_UP), cases, LABELS)
-            space.run([prepare])
-
-        seconds += space.stage("warm-up-prepare", prepare_data)
-        job = TrainJob(
-            title="warm-up",
-            dataset=WARM_UP,
-            trainer=TRAINER,
-            schedule=warm_up.schedule,
-            fold=0,
-            device=space.device,
-            threads=space.threads,
-            seed=recipe.seed,
-        )
-        return seconds + space.train("warm-up", [job])
-
     def _cases(
         self, space: Workspace, recipe: Task1Recipe, request: TrainingRequest
     ) -> list[LabelledCase]:
@@ -175,6 +136,52 @@ class Task1Training:
         folder, phantoms = space.folder / "data" / "task1", recipe.phantoms
         space.stage("task1-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs))
         return panther_cases(folder)
+
+
+def _warm_up(
+    space: Workspace, recipe: Task1Recipe, warm_up: WarmUp, number: int, start: Path | None
+) -> tuple[float, Path]:
+    """Train one round; return the seconds it took and its checkpoint."""
+    name, dataset = f"warm-up-{number}", f"Dataset{110 + number}_PantherWarmUp"
+    folder, phantoms = space.folder / "data" / name, warm_up.phantoms
+    seconds = space.stage(
+        f"{name}-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs)
+    )
+    cases = panther_cases(folder)
+    prepare = PrepareJob(
+        title=f"{name} data",
+        dataset=dataset,
+        network=recipe.network,
+        schedule=warm_up.schedule,
+        splits=make_splits((case.name for case in cases), 10, recipe.seed),
+        workers=space.jobs,
+    )
+
+    def prepare_data() -> None:
+        write_raw_dataset(space.raw(dataset), cases, LABELS)
+        space.run([prepare])
+
+    seconds += space.stage(f"{name}-prepare", prepare_data)
+    job = TrainJob(
+        title=name,
+        dataset=dataset,
+        trainer=TRAINER,
+        schedule=warm_up.schedule,
+        fold=0,
+        device=space.device,
+        threads=space.threads,
+        seed=recipe.seed + number,
+        start_from=start,
+        keep_heads=True,
+    )
+    seconds += space.train(name, [job])
+    model = export_model(
+        space.results(dataset, TRAINER),
+        (0,),
+        space.folder / "models" / name,
+        card="# Warm-up: what the folds of task 1 start from\n",
+    )
+    return seconds, _checkpoint_of(model)
 
 
 def _checkpoint_of(model: Path) -> Path:
@@ -191,15 +198,16 @@ def _card(
     data = [f"{cases} labelled cases, {recipe.folds} folds"]
     if synthetic and recipe.phantoms is not None:
         data = [f"{cases} phantoms of seed {recipe.phantoms.seed}, {recipe.folds} folds"]
-    if recipe.warm_up is not None:
-        extra = recipe.warm_up.phantoms
-        data.append(f"warm-up: {extra.cases} further phantoms of seed {extra.seed}")
+    rounds = recipe.warm_up if request.start_from is None else ()
+    data += [
+        f"warm-up: {warm_up.phantoms.cases} further phantoms of seed {warm_up.phantoms.seed}"
+        for warm_up in rounds
+    ]
     training: list[Any] = [
         f"recipe: preset `{request.preset}`, seed {recipe.seed}; each checkpoint's plans hold it",
         f"each fold: {describe_schedule(recipe.schedule)}",
     ]
-    if recipe.warm_up is not None:
-        training.append(f"warm-up: {describe_schedule(recipe.warm_up.schedule)}")
+    training += [f"warm-up: {describe_schedule(warm_up.schedule)}" for warm_up in rounds]
     training.append(
         f"wall time: {seconds / 60:.0f} min on {request.device}, {request.jobs} at a time"
     )

@@ -1,0 +1,37 @@
+"""Prints where the mask of a test run is, its volume and its Dice, and draws it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gc_panther.evaluation.metrics import score_volumes
+from gc_panther.imaging.images import read_image
+from gc_panther.report.overlay import save_overlay
+
+
+def main() -> None:
+    task, out = sys.argv[1], Path(sys.argv[2])
+    case = Path(__file__).resolve().parent.parent / "test" / "cases" / task
+    (mask_path,) = (out / "output" / "images" / "pancreatic-tumor-segmentation").glob("*.mha")
+    (image_path,) = (case / "input" / "images").glob("*/*.mha")
+    mask, image = read_image(mask_path), read_image(image_path)
+    reference = read_image(case / "expected" / "reference.mha")
+    if not mask.geometry.matches(image.geometry):
+        sys.exit("error: the mask does not lie on the image's grid")
+    score = score_volumes(mask, reference)
+    picture = out / "mask.png"
+    save_overlay(image, mask, picture, reference=reference, title=f"{task}, synthetic case")
+    voxels = int(np.count_nonzero(mask.array_zyx))
+    print(f"mask:         {mask_path}")
+    print(f"picture:      {picture}")
+    print(f"tumour:       {score.predicted_mm3 / 1000:.2f} ml ({voxels} voxels)")
+    print(f"Dice:         {score.dice:.3f} against the reference (synthetic case)")
+    if voxels == 0:
+        sys.exit("error: the mask is empty")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,345 @@
+"""Through the doors: what a person or the platform gets for good input, and for bad."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from gc_panther.imaging.images import read_image
+
+CommandLine = Callable[[list[str]], int]
+MASKS = "images/toy-mask"
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def run(command_line: CommandLine, folder: Path, output: Path, *more: str) -> int:
+    return command_line(
+        ["run", "--task", "toy", "--device", "cpu"]
+        + ["--input", str(folder), "--output", str(output), *more]
+    )
+
+
+def test_run_writes_one_mask_and_results(
+    toy_command_line: CommandLine, toy_input: Path, toy_plugin: Any, tmp_path: Path, capfd: Any
+) -> None:
+    toy_plugin.report_extra = {"from": "a plugin"}
+    output, report = tmp_path / "output", tmp_path / "report.json"
+    assert run(toy_command_line, toy_input, output, "--report", str(report)) == 0
+    assert files_in(output) == [f"{MASKS}/0f0e.mha", "results.json"]
+
+    image = read_image(toy_input / "images/toy-folder/0f0e.mha")
+    mask = read_image(output / MASKS / "0f0e.mha")
+    assert mask.geometry == image.geometry
+    assert np.array_equal(mask.array_zyx, (image.array_zyx > 250).astype(np.uint8))
+
+    (result,) = json.loads((output / "results.json").read_text())
+    assert result["outputs"] == [{"type": "metaio_image", "filename": "0f0e.mha"}]
+    assert result["notes"] == ["a note"]
+
+    told = json.loads(report.read_text())
+    assert told["case"] == "patient one"
+    assert told["toy"] == 1
+    assert told["from"] == "a plugin"
+    voxels = int(mask.array_zyx.sum())
+    assert told["labels"]["foreground"]["voxels"] == voxels
+    assert told["labels"]["foreground"]["volume_mm3"] == pytest.approx(voxels * 5.625)
+    assert told["versions"]["torch"]
+    assert told["seconds"]["total"] >= told["seconds"]["segment"]
+
+    calls = [name for name, *_ in toy_plugin.calls]
+    assert calls == ["check", "before", "after"]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_second_run_replaces_the_first_result(
+    toy_command_line: CommandLine, toy_input: Path, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        assert run(toy_command_line, toy_input, tmp_path / "output") == 0
+    assert files_in(tmp_path / "output") == [f"{MASKS}/0f0e.mha", "results.json"]
+
+
+def _no_image(folder: Path) -> None:
+    (folder / "0f0e.mha").unlink()
+
+
+def _two_images(folder: Path) -> None:
+    (folder / "second.mha").write_bytes((folder / "0f0e.mha").read_bytes())
+
+
+def _empty_file(folder: Path) -> None:
+    (folder / "0f0e.mha").write_bytes(b"")
+
+
+def _truncated_file(folder: Path) -> None:
+    path = folder / "0f0e.mha"
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def _image(array: np.ndarray, *, vector: bool = False) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        image = sitk.GetImageFromArray(array, isVector=vector)
+        sitk.WriteImage(image, str(folder / "0f0e.mha"))
+
+    return write
+
+
+def _unknown_socket(folder: Path) -> None:
+    inputs = folder.parents[1] / "inputs.json"
+    inputs.write_text(inputs.read_text().replace("toy-mri", "knee-mri"))
+
+
+NOT_FINITE = np.full((3, 4, 5), np.nan, np.float32)
+BAD_INPUTS = {
+    "no image": (_no_image, "exactly one image"),
+    "two images": (_two_images, "exactly one image"),
+    "2-D": (_image(np.zeros((4, 5), np.int16)), "not a volume"),
+    "4-D": (_image(np.zeros((2, 3, 4, 5), np.int16)), "not a volume"),
+    "RGB": (_image(np.zeros((3, 4, 5, 3), np.uint8), vector=True), "several values per voxel"),
+    "empty file": (_empty_file, "empty"),
+    "truncated file": (_truncated_file, "cannot be read"),
+    "NaN": (_image(NOT_FINITE), "NaN or infinite"),
+    "infinity": (_image(np.where(NOT_FINITE > 0, 0, np.inf).astype(np.float32)), "NaN or infinite"),
+    "unknown socket": (_unknown_socket, "fit no interface"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_INPUTS)
+def test_bad_input_gives_one_line_and_leaves_the_output_empty(
+    kind: str,
+    toy_command_line: CommandLine,
+    toy_input: Path,
+    toy_plugin: Any,
+    tmp_path: Path,
+    capfd: Any,
+) -> None:
+    spoil, said = BAD_INPUTS[kind]
+    spoil(toy_input / "images/toy-folder")
+    assert run(toy_command_line, toy_input, tmp_path / "output") == 2
+    stderr = capfd.readouterr().err
+    assert stderr.startswith("error: ")
+    assert stderr.count("\n") == 1
+    assert said in stderr
+    assert not (tmp_path / "output").exists() or files_in(tmp_path / "output") == []
+    assert toy_plugin.calls[-1][0] == "error"
+
+
+def test_a_case_that_a_plugin_refuses_is_refused(
+    toy_command_line: CommandLine, toy_input: Path, toy_plugin: Any, tmp_path: Path, capfd: Any
+) -> None:
+    toy_plugin.problems = ["this is a knee"]
+    assert run(toy_command_line, toy_input, tmp_path / "output") == 2
+    assert "this is a knee" in capfd.readouterr().err
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda mask: mask + 7, "values [7, 8]"),
+        (lambda mask: mask.astype(np.float32), "float32"),
+        (lambda mask: (_ for _ in ()).throw(MemoryError()), "memory ran out"),
+        (lambda mask: 1 / 0, "internal error (ZeroDivisionError"),
+    ],
+)
+def test_a_failing_task_leaves_nothing_and_exits_with_one(
+    change: Any,
+    said: str,
+    toy_command_line: CommandLine,
+    toy_input: Path,
+    toy_plugin: Any,
+    tmp_path: Path,
+    capfd: Any,
+) -> None:
+    toy_plugin.change = change
+    output = tmp_path / "output"
+    # What an earlier run left must not be taken for this one's result.
+    (output / MASKS).mkdir(parents=True)
+    (output / MASKS / "0f0e.mha").touch()
+    assert run(toy_command_line, toy_input, output) == 1
+    stderr = capfd.readouterr().err
+    assert said in stderr
+    assert stderr.count("\n") == 1
+    assert files_in(output) == []
+
+
+def test_a_failure_after_the_mask_takes_the_mask_back(
+    toy_command_line: CommandLine,
+    toy_input: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: Any,
+) -> None:
+    from gc_panther.contract import algorithm
+    from gc_panther.errors import OutputError
+
+    def full(*_: Any) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(algorithm, "write_json", full)
+    assert run(toy_command_line, toy_input, tmp_path / "output") == 1
+    assert "the disk is full" in capfd.readouterr().err
+    assert files_in(tmp_path / "output") == []
+
+
+@pytest.mark.parametrize("ending", [".mha", ".nii.gz", ".nrrd"])
+def test_predict_writes_a_mask_on_the_images_grid(
+    ending: str,
+    toy_command_line: CommandLine,
+    write_volume: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    turn = np.deg2rad(20)
+    direction = (np.cos(turn), -np.sin(turn), 0, np.sin(turn), np.cos(turn), 0, 0, 0, 1)
+    image = write_volume(
+        tmp_path / f"scan{ending}", direction=direction, origin_xyz=(-40.0, 12.0, 7.5)
+    )
+    mask, picture = tmp_path / f"mask{ending}", tmp_path / "mask.png"
+    arguments = ["predict", "toy", str(image), "-o", str(mask), "--picture", str(picture)]
+    assert toy_command_line([*arguments, "--device", "cpu"]) == 0
+    given, written = read_image(image), read_image(mask)
+    assert written.geometry.matches(given.geometry)
+    assert np.array_equal(written.array_zyx, given.array_zyx > 250)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["-o", "scan.mha"], "would replace the image"),
+        (["-o", "nowhere/mask.mha"], "folder does not exist"),
+        (["-o", "mask.mhd"], "format is not known"),
+        (["-o", "mask.mha", "--combine", "magic"], "no combine mode 'magic'"),
+        (["-o", "mask.mha", "--step-size", "0"], "step size"),
+        (["-o", "mask.mha", "--folds", "x"], "no list of folds"),
+        (["-o", "mask.mha", "--device", "abacus"], "no device 'abacus'"),
+    ],
+)
+def test_predict_refuses_before_it_works(
+    more: list[str],
+    said: str,
+    toy_command_line: CommandLine,
+    write_volume: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = write_volume(tmp_path / "scan.mha").read_bytes()
+    assert toy_command_line(["predict", "toy", "scan.mha", *more]) != 0
+    assert said in capfd.readouterr().err
+    assert files_in(tmp_path) == ["scan.mha"]
+    assert (tmp_path / "scan.mha").read_bytes() == before
+
+
+def test_plugins_add_commands(toy_command_line: CommandLine, capfd: Any) -> None:
+    assert toy_command_line(["toy-command"]) == 0
+    assert "toy says hello" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nonsense"], "No such command"),
+        (["predict", "toy"], "Missing argument"),
+        (["run"], "no task was chosen"),
+        (["run", "--task", "nope"], "no task 'nope'"),
+    ],
+)
+def test_usage_errors_are_one_line(
+    arguments: list[str], said: str, toy_command_line: CommandLine, capfd: Any
+) -> None:
+    assert toy_command_line(arguments) == 2
+    stderr = capfd.readouterr().err
+    assert said in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_info_and_doctor_speak_json(
+    toy_command_line: CommandLine, capfd: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert toy_command_line(["info", "--json"]) == 0
+    facts = json.loads(capfd.readouterr().out)
+    assert "toy" in [task["name"] for task in facts["tasks"]]
+    # No weights anywhere: the tasks cannot run, and doctor's exit code says so.
+    monkeypatch.setenv("GC_PANTHER_RESOURCES", str(tmp_path))
+    assert toy_command_line(["doctor", "--json", "--device", "cpu"]) == 1
+    captured = capfd.readouterr()
+    failed = {f["check"] for f in json.loads(captured.out) if f["verdict"] == "fail"}
+    assert failed == {"weights task1", "weights task2", "weights mrsegmentator"}
+    assert captured.err.startswith("error: not ready")
+
+
+def gc_panther(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("gc-panther")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_light_commands_import_nothing_heavy() -> None:
+    code = (
+        "import sys; from gc_panther.cli import invoke; "
+        "codes = [invoke([c]) for c in ('--help', 'info', 'tasks')]; "
+        "heavy = {'torch', 'nnunetv2', 'SimpleITK', 'pandas', 'scipy'} & set(sys.modules); "
+        "sys.exit(f'{codes} {heavy}' if any(codes) or heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_weights_folder_with_a_missing_fold_is_refused(
+    tiny_model_folder: Callable[..., Path], write_volume: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tiny_model_folder(folds=(0, 1, 2, 4))
+    image = write_volume(tmp_path / "scan.mha")
+    mask = tmp_path / "mask.mha"
+    done = gc_panther(
+        *("predict", "task1", str(image), "-o", str(mask), "--model-dir", str(folder)),
+    )
+    assert done.returncode == 2
+    assert "3" in done.stderr
+    assert str(folder) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not mask.exists()
+
+
+class Evil:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+def test_weights_that_carry_code_are_refused_and_the_code_is_not_run(
+    tiny_model_folder: Callable[..., Path], write_volume: Callable[..., Path], tmp_path: Path
+) -> None:
+    import torch
+
+    folder = tiny_model_folder(folds=(0, 1, 2, 3, 4))
+    proof = tmp_path / "the code ran"
+    file = folder / "fold_2" / "checkpoint_final.pth"
+    checkpoint = torch.load(file, weights_only=True)
+    torch.save({**checkpoint, "extra": Evil(proof)}, file)
+    image = write_volume(tmp_path / "scan.mha")
+    mask = tmp_path / "mask.mha"
+    done = gc_panther(
+        *("predict", "task1", str(image), "-o", str(mask), "--model-dir", str(folder)),
+    )
+    assert done.returncode == 2
+    assert str(file) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not proof.exists()
+    assert not mask.exists()

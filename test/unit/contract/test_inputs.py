@@ -1,0 +1,109 @@
+"""Which file belongs to which socket."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gc_panther.contract.inputs import find_inputs
+from gc_panther.errors import InputError
+from gc_panther.task import Interface, Socket, Task
+
+
+class TwoInterfaces(Task):
+    name = "two"
+    title = "Two interfaces"
+    interfaces = (
+        Interface((Socket("a", "images/a"),), (Socket("m", "images/m"),)),
+        Interface((Socket("a", "images/a"), Socket("b", "images/b")), (Socket("m", "images/m"),)),
+    )
+    models = ()
+
+    def load(self, runtime: Any) -> Any:
+        raise AssertionError("not loaded here")
+
+
+def entry(slug: str, path: str, key: str = "socket", **more: Any) -> dict[str, Any]:
+    return {key: {"slug": slug, "relative_path": path, "kind": "Image"}, "pk": 1, **more}
+
+
+def put(folder: Path, entries: Any, *images: str) -> Path:
+    for image in images:
+        (folder / image).parent.mkdir(parents=True, exist_ok=True)
+        (folder / image).touch()
+    if entries is not None:
+        (folder / "inputs.json").write_text(
+            entries if isinstance(entries, str) else json.dumps(entries)
+        )
+    return folder
+
+
+def test_the_relative_path_and_not_the_slug_says_where_the_image_is(tmp_path: Path) -> None:
+    put(tmp_path, [entry("a", "images/elsewhere")], "images/elsewhere/x.mha", "images/a/y.mha")
+    files = find_inputs(tmp_path, TwoInterfaces())
+    assert files.images == {"a": tmp_path / "images/elsewhere/x.mha"}
+
+
+@pytest.mark.parametrize("key", ["socket", "interface"])
+def test_old_and_new_entries_are_read(tmp_path: Path, key: str) -> None:
+    image = {"pk": "u", "name": "patient.nii.gz"}
+    put(tmp_path, [entry("a", "images/a", key, image=image)], "images/a/u.mha")
+    assert find_inputs(tmp_path, TwoInterfaces()).name == "patient"
+
+
+def test_without_inputs_json_the_folders_of_the_task_are_looked_for(tmp_path: Path) -> None:
+    put(tmp_path, None, "images/a/some.case.mha")
+    files = find_inputs(tmp_path, TwoInterfaces())
+    assert files.interface.key == ("a",)
+    assert files.name == "some.case"
+
+
+def test_the_interface_is_chosen_by_all_slugs(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        [entry("b", "images/b"), entry("a", "images/a")],
+        "images/a/1.mha",
+        "images/b/2.tif",
+    )
+    files = find_inputs(tmp_path, TwoInterfaces())
+    assert files.interface.key == ("a", "b")
+    assert {slug: path.name for slug, path in files.images.items()} == {"a": "1.mha", "b": "2.tif"}
+
+
+def test_a_symlinked_input_is_not_resolved(tmp_path: Path) -> None:
+    put(tmp_path / "real", None, "images/a/x.mha")
+    (tmp_path / "input").symlink_to(tmp_path / "real")
+    files = find_inputs(tmp_path / "input", TwoInterfaces())
+    assert files.images["a"] == tmp_path / "input/images/a/x.mha"
+
+
+@pytest.mark.parametrize(
+    ("entries", "images", "said"),
+    [
+        ([entry("a", "images/a")], [], "found 0"),
+        ([entry("a", "images/a")], ["images/a/1.mha", "images/a/2.mha"], "found 2"),
+        ([entry("zzz", "images/a")], ["images/a/1.mha"], r"\(zzz\) fit no interface of two"),
+        ([entry("a", "../a")], ["images/a/1.mha"], "leads out of the input folder"),
+        ([entry("a", "/etc")], ["images/a/1.mha"], "leads out of the input folder"),
+        ("{not json", [], "not valid JSON"),
+        ("[]", [], "not understood"),
+        ('{"a": 1}', [], "not understood"),
+        ([{"pk": 1}], [], "neither a socket nor an interface"),
+        (None, ["images/other/1.mha"], "neither inputs.json nor a folder"),
+    ],
+)
+def test_what_breaks_the_contract_is_refused(
+    tmp_path: Path, entries: Any, images: list[str], said: str
+) -> None:
+    put(tmp_path, entries, *images)
+    with pytest.raises(InputError, match=said):
+        find_inputs(tmp_path, TwoInterfaces())
+
+
+def test_a_missing_input_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no input folder") as caught:
+        find_inputs(tmp_path / "nowhere", TwoInterfaces())
+    assert str(tmp_path / "nowhere") in str(caught.value)

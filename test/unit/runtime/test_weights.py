@@ -1,0 +1,65 @@
+"""Where weights are found, and what is said where they are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gc_panther.errors import WeightsError
+from gc_panther.runtime.weights import find_models, weight_roots
+from gc_panther.settings import read_settings
+from gc_panther.task import ModelRequirement, Task
+
+
+def task_with(*names: str) -> Task:
+    class Needy(Task):
+        name = "needy"
+        title = "Needs weights"
+        interfaces = ()
+        models = tuple(ModelRequirement(name, (0,), f"Get {name} at home") for name in names)
+
+        def load(self, runtime: Any) -> Any:
+            raise AssertionError("not loaded here")
+
+    return Needy()
+
+
+def test_the_order_of_the_roots(tmp_path: Path) -> None:
+    environ = {
+        "GC_PANTHER_MODEL_DIR": "/env",
+        "GC_PANTHER_PLATFORM_MODEL_DIR": "/platform",
+        "GC_PANTHER_RESOURCES": "/bundled",
+    }
+    settings = read_settings(environ)
+    assert weight_roots(settings) == (Path("/env"), Path("/platform"), Path("/bundled"))
+    assert weight_roots(settings, tmp_path)[0] == tmp_path
+
+
+def test_the_first_root_that_has_a_model_wins_for_each_model(tmp_path: Path) -> None:
+    for place in ("one/b", "two/a", "two/b"):
+        (tmp_path / place).mkdir(parents=True)
+    found = find_models(task_with("a", "b"), (tmp_path / "one", tmp_path / "two"), explicit=False)
+    assert found == {"a": tmp_path / "two/a", "b": tmp_path / "one/b"}
+
+
+def test_a_model_folder_itself_serves_a_task_with_one_model(tmp_path: Path) -> None:
+    (tmp_path / "plans.json").touch()
+    assert find_models(task_with("a"), (tmp_path,), explicit=True) == {"a": tmp_path}
+    with pytest.raises(WeightsError):
+        find_models(task_with("a", "b"), (tmp_path,), explicit=False)
+
+
+def test_a_missing_model_is_told_with_the_places_and_its_source(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as caught:
+        find_models(task_with("a"), (tmp_path / "x", tmp_path / "y"), explicit=False)
+    for part in (str(tmp_path / "x/a"), str(tmp_path / "y/a"), "Get a at home"):
+        assert part in str(caught.value)
+
+
+def test_a_chosen_folder_without_any_of_the_models_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "bundled/a").mkdir(parents=True)
+    (tmp_path / "chosen").mkdir()
+    with pytest.raises(WeightsError, match="holds none of the models"):
+        find_models(task_with("a"), (tmp_path / "chosen", tmp_path / "bundled"), explicit=True)

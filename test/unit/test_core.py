@@ -1,0 +1,49 @@
+"""The small pieces everything else stands on: values, errors, settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gc_panther.case import Geometry, Volume
+from gc_panther.errors import InputError, ProcessingError
+from gc_panther.settings import VARIABLES, read_settings
+
+GRID = Geometry((4, 3, 2), (1.0, 1.5, 3.0))
+
+
+def test_geometry_in_array_order() -> None:
+    assert GRID.shape_zyx == (2, 3, 4)
+    assert GRID.spacing_zyx == (3.0, 1.5, 1.0)
+    assert GRID.voxel_volume_mm3 == pytest.approx(4.5)
+
+
+def test_geometries_match_within_the_tolerance_only() -> None:
+    assert GRID.matches(replace(GRID, origin_xyz=(0.0, 5e-5, 0.0)))
+    assert not GRID.matches(replace(GRID, origin_xyz=(0.0, 5e-4, 0.0)))
+    assert not GRID.matches(replace(GRID, spacing_xyz=(1.0, 1.5, 3.001)))
+    assert not GRID.matches(replace(GRID, size_xyz=(4, 3, 3)))
+
+
+def test_a_volume_refuses_an_array_of_another_shape() -> None:
+    with pytest.raises(ValueError, match="grid of"):
+        Volume(np.zeros((4, 3, 2)), GRID)
+
+
+def test_an_error_is_one_line_with_what_where_and_fix() -> None:
+    error = InputError("it is\nbroken", where=Path("/a/b"), fix="Mend it")
+    assert str(error) == "it is broken: /a/b. Mend it"
+    assert str(ProcessingError("it failed")) == "it failed"
+    assert (error.exit_code, ProcessingError("x").exit_code) == (2, 1)
+
+
+def test_settings_come_from_one_table() -> None:
+    settings = read_settings({"GC_PANTHER_TASK": "toy", "GC_PANTHER_KEEP_EMPTY": "true"})
+    assert settings.task == "toy"
+    assert settings.keep_empty
+    assert settings.input == Path("/input")
+    assert settings.resources.name == "resources"
+    assert set(VARIABLES) == set(vars(settings))

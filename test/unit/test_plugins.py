@@ -1,0 +1,77 @@
+"""Every hook: documented, and called."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gc_panther import hookspecs
+from gc_panther.errors import PluginError
+from gc_panther.hookspecs import hookimpl
+from gc_panther.plugins import create_plugin_manager, find_task, registered_tasks
+
+HOOKS = {
+    name: function
+    for name, function in vars(hookspecs).items()
+    if name.startswith("gc_panther_") and callable(function)
+}
+PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+TESTS = "".join(
+    path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_is_documented_with_its_signature(name: str) -> None:
+    signature = str(inspect.signature(HOOKS[name])).replace("'", "")
+    assert f"### `{name}{signature}`" in PAGE
+    assert HOOKS[name].__doc__.split(".")[0].split(";")[0] in " ".join(PAGE.replace("`", "``").split())
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_has_an_implementation_in_the_tests(name: str) -> None:
+    assert f"def {name}(" in TESTS
+
+
+def test_the_installed_tasks_are_found_through_entry_points() -> None:
+    assert {"task1", "task2"} <= set(registered_tasks(create_plugin_manager()))
+
+
+def test_an_unknown_task_is_told_with_the_known_ones(toy_plugin: Any) -> None:
+    with pytest.raises(PluginError, match=r"no task 'nope' \(known: .*toy"):
+        find_task(create_plugin_manager([toy_plugin.hooks]), "nope")
+
+
+def test_two_tasks_of_one_name_are_refused(toy_plugin: Any) -> None:
+    manager = create_plugin_manager([toy_plugin.hooks])
+    manager.register(type("Twin", (type(toy_plugin.hooks),), {})())
+    with pytest.raises(PluginError, match="two plugins provide a task named 'toy'"):
+        registered_tasks(manager)
+
+
+def test_a_plugin_with_an_unknown_hook_is_refused() -> None:
+    class Misspelt:
+        @hookimpl
+        def gc_panther_taskz(self) -> list[Any]:
+            return []
+
+    with pytest.raises(PluginError, match="cannot be loaded"):
+        create_plugin_manager([Misspelt()])
+
+
+def test_training_pipelines_are_found_by_task() -> None:
+    from gc_panther.training.pipeline import find_pipeline
+
+    class Trains:
+        @hookimpl
+        def gc_panther_training(self) -> Any:
+            return [types.SimpleNamespace(task="toy")]
+
+    manager = create_plugin_manager([Trains()])
+    assert find_pipeline(manager, "toy").task == "toy"
+    with pytest.raises(PluginError, match="no plugin can train 'nope'"):
+        find_pipeline(manager, "nope")
