@@ -1,44 +1,65 @@
 #!/usr/bin/env bash
 # Segments the bundled case of a task and compares the mask with the reference:
-#     ./do_test_run.sh task2
-# In a container as the platform starts it where a Docker engine answers, in .venv otherwise.
-# The mask is the same. GC_PANTHER_NO_DOCKER=1 chooses .venv.
+#     ./do_test_run.sh [TASK] [--device cpu|gpu]      task2 and cpu where nothing is said
+# In a container as the platform starts it where a Docker engine answers, in .venv otherwise; the
+# mask is the same. GC_PANTHER_NO_DOCKER=1 chooses .venv.
 source "$(dirname "$0")/scripts/common.sh"
-require_task "${1:-task2}"
-task=${1:-task2}
+task=task2
+device=cpu
+while [ $# -gt 0 ]; do
+    case $1 in
+        --device)
+            case ${2:-} in
+                cpu | gpu) device=$2 ;;
+                *) fail "--device takes cpu or gpu" 2 ;;
+            esac
+            shift 2
+            ;;
+        *)
+            require_task "$1"
+            task=$1
+            shift
+            ;;
+    esac
+done
 case_folder=$ROOT/test/cases/$task
 out=$ROOT/out/$task
-report=$out/run_report.json
+image=$(image_of "$task")
+gpus=() torch_device=cpu
+[ "$device" = gpu ] && gpus=(--gpus all) torch_device=cuda
 
-set_up_environment run
 rm -rf "$out"
 mkdir -p "$out/output"
 
 in_container() {
-    local limits=(--network none --read-only --tmpfs /tmp --cap-drop ALL
-        --security-opt no-new-privileges --pids-limit 256)
-    # The container's user is not the one who owns this folder.
-    chmod 777 "$out/output"
-    docker run --rm --platform linux/amd64 "${limits[@]}" ${GC_PANTHER_GPUS:+--gpus "$GC_PANTHER_GPUS"} \
-        -v "$case_folder/input:/input:ro" -v "$out/output:/output" "$(image_of "$task")"
+    local container
+    # /output is a volume of the container, copied out afterwards: the image's user owns the files
+    # there, and could neither write to this folder nor leave files that its owner can delete.
+    container=$(docker create --platform linux/amd64 --network none --read-only --tmpfs /tmp \
+        --cap-drop ALL --security-opt no-new-privileges --pids-limit 256 "${gpus[@]}" \
+        -e GC_PANTHER_DEVICE="$torch_device" -v "$case_folder/input:/input:ro" -v /output "$image")
+    # shellcheck disable=SC2064 # this container, whatever the variable holds later
+    trap "docker rm --force --volumes $container > /dev/null" EXIT
+    docker start --attach "$container"
+    docker cp --quiet "$container:/output/." "$out/output"
 }
 
 in_environment() {
-    "$VENV/bin/gc-panther" run --task "$task" --input "$case_folder/input" \
-        --output "$out/output" --report "$report"
+    set_up_environment run
+    "$VENV/bin/gc-panther" run --task "$task" --device "$torch_device" \
+        --input "$case_folder/input" --output "$out/output"
 }
 
-if [ -z "${GC_PANTHER_NO_DOCKER:-}" ] && engine_answers; then
-    if "$ROOT/do_build.sh" "$task"; then
-        say "Running $(image_of "$task") on the bundled case: no network, read-only root"
-        in_container
-    else
-        say "The image could not be built (see above); running in .venv instead"
-        in_environment
-    fi
-else
+if [ -n "${GC_PANTHER_NO_DOCKER:-}" ] || ! engine_answers; then
     say "No Docker engine is used; running the same entry point in .venv"
+    in_environment
+elif "$ROOT/do_build.sh" "$task"; then
+    say "Running $image on the bundled case: no network, read-only root, not as root"
+    in_container
+else
+    say "The image could not be built (see above); running the same entry point in .venv"
     in_environment
 fi
 
+set_up_environment run
 "$PY" "$ROOT/scripts/show_result.py" "$task" "$out"

@@ -12,11 +12,15 @@ upper limit of every case. No method has that knowledge.
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from gc_panther.phantom.generate import PROTOCOLS, generate_phantom
+from gc_panther.phantom.generate import PROTOCOLS, Phantom, generate_phantom
 
 MARGIN_MM = 5.0
 #: Thresholds, relative to the region's median.
@@ -80,11 +84,33 @@ def threshold_dice(values: np.ndarray, tumour: np.ndarray) -> tuple[np.ndarray, 
     return under, over, max(best, float(under.max()), float(over.max()))
 
 
-def measure(task: str, cases: int, seed: int, **options: object) -> Difficulty:
-    """Threshold scores over ``cases`` phantoms; ``options`` go to :func:`generate_phantom`."""
+@dataclass(frozen=True)
+class LabelledImage:
+    """What the measurement takes of a case: arrays (z, y, x), spacing in mm, and its facts."""
+
+    image_zyx: np.ndarray
+    label_zyx: np.ndarray
+    spacing_xyz: tuple[float, float, float]
+    facts: dict[str, Any]
+
+
+def from_folder(folder: Path, cases: int) -> Iterator[LabelledImage]:
+    """The first labelled cases of a folder that ``gc-panther phantom make`` wrote."""
+    import SimpleITK as sitk
+
+    summary = json.loads((folder / "phantoms.json").read_text(encoding="utf-8"))
+    labelled = [entry for entry in summary["cases"] if entry["folder"] == "ImagesTr"]
+    for entry in labelled[:cases]:
+        image = sitk.ReadImage(str(folder / "ImagesTr" / f"{entry['name']}_0000.mha"))
+        label = sitk.ReadImage(str(folder / "LabelsTr" / f"{entry['name']}.mha"))
+        arrays = sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(label)
+        yield LabelledImage(*arrays, image.GetSpacing(), entry)
+
+
+def measure(phantoms: Iterable[Phantom | LabelledImage]) -> Difficulty:
+    """Threshold scores over some phantoms of one task."""
     under, over, bands, diameters, cnr, ratio = [], [], [], [], [], []
-    for case in range(cases):
-        phantom = generate_phantom(task, seed, case=case, **options)  # type: ignore[arg-type]
+    for phantom in phantoms:
         inside = region(phantom.label_zyx, phantom.spacing_xyz)
         values = phantom.image_zyx[inside].astype(np.float32)
         label = phantom.label_zyx[inside]
@@ -114,20 +140,28 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=20)
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--task", choices=list(PROTOCOLS), action="append")
+    parser.add_argument("--data", type=Path, help="a folder made with one --task, instead")
     arguments = parser.parse_args()
+    if arguments.data and len(arguments.task or ()) != 1:
+        parser.error("--data needs one --task")
     print(
         "| task | cases | Dice, threshold per data set | per case | band per case "
         "| tumour / pancreas | CNR | tumour diameter, mm |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for task in arguments.task or PROTOCOLS:
-        d = measure(task, arguments.cases, arguments.seed)
+        if arguments.data:
+            d = measure(from_folder(arguments.data, arguments.cases))
+        else:
+            d = measure(
+                generate_phantom(task, arguments.seed, case=case) for case in range(arguments.cases)
+            )
         spans = [
             f"{np.mean(v):.{n}f} ({min(v):.{n}f}-{max(v):.{n}f})"
             for v, n in ((d.ratio, 2), (d.cnr, 1), (d.diameters_mm, 0))
         ]
         print(
-            f"| {task} | {arguments.cases} | {d.data_set:.2f} | {d.per_case:.2f} | {d.band:.2f} | "
+            f"| {task} | {len(d.cnr)} | {d.data_set:.2f} | {d.per_case:.2f} | {d.band:.2f} | "
             + " | ".join(spans)
             + " |",
             flush=True,

@@ -1,13 +1,14 @@
-# Shared by the scripts beside it; sourced, not run.
+# Shared by the scripts; sourced, not run.
 #
 # After sourcing: ROOT is the checkout, PY the virtual environment's Python once
 # `set_up_environment` has returned.
 
 set -euo pipefail
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 VENV=$ROOT/.venv
 PY=$VENV/bin/python
 TASKS="task1 task2"
+export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 say() { printf '==> %s\n' "$*"; }
 
@@ -18,6 +19,7 @@ fail() {
 
 # The task named by the first argument; anything else is refused.
 require_task() {
+    local known
     for known in $TASKS; do
         [ "${1:-}" = "$known" ] && return 0
     done
@@ -31,32 +33,48 @@ engine_answers() {
 
 image_of() { printf 'gc-panther-%s' "$1"; }
 
-# set_up_environment [dev]: makes .venv with exactly the locked versions, or finds it made. The
+# The lock files of task1, task2, run (both tasks) or dev (and the checks).
+locks_of() {
+    echo requirements.lock
+    [ "$1" = task1 ] || echo requirements-task2.lock
+    [ "$1" != dev ] || echo requirements-dev.lock
+}
+
+# install_locked SET COMMAND...: SET as for locks_of, COMMAND is pip's `install` or `wheel`. What
+# torch needs depends on its build (CPU or CUDA), so pip resolves that; all else is as locked.
+install_locked() {
+    local lock locks
+    locks=$(locks_of "$1")
+    shift
+    say "torch and what its build needs (the largest part)"
+    "$@" -c requirements.lock "$(grep '^torch==' requirements.lock)"
+    for lock in $locks; do
+        say "$lock"
+        "$@" --no-deps -r "$lock"
+    done
+}
+
+# set_up_environment run|dev: makes .venv with exactly the locked versions, or finds it made. The
 # stamp is written last, so an interrupted installation is done again.
 set_up_environment() {
-    local stamp=$VENV/.gc_panther-$1 locks wanted
-    locks=(requirements.lock requirements-task2.lock)
-    [ "$1" = dev ] && locks+=(requirements-dev.lock)
+    local stamp=$VENV/.gc_panther-$1 wanted
     cd "$ROOT"
-    wanted=$(cat "${locks[@]}" pyproject.toml tasks/*/pyproject.toml | sha256sum | cut -d' ' -f1)
+    # The folder counts too: what is installed editable points to it.
+    wanted=$({ pwd; cat $(locks_of "$1") pyproject.toml tasks/*/pyproject.toml; } | sha256sum)
     if [ -x "$PY" ] && [ "$(cat "$stamp" 2> /dev/null)" = "$wanted" ]; then
         return 0
     fi
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null ||
-        fail "Python 3.11 or newer is needed, found $(python3 --version 2>&1)" 2
+        fail "Python 3.11 or newer is needed; python3 is $(python3 --version 2>&1)" 2
     (
         flock 9
         # Another process may have finished the work while this one waited.
         [ "$(cat "$stamp" 2> /dev/null)" = "$wanted" ] && exit 0
-        say "Setting up the virtual environment .venv (once; torch is large)"
-        [ -x "$PY" ] || python3 -m venv "$VENV"
-        install="$PY -m pip install --quiet --disable-pip-version-check"
-        # torch with what it requires, which depends on its build; all else as locked.
-        $install "$(grep '^torch==' requirements.lock)"
-        for lock in "${locks[@]}"; do
-            $install --no-deps -r "$lock"
-        done
-        $install --no-deps --no-build-isolation -e . -e tasks/task1 -e tasks/task2
+        say "Setting up the virtual environment .venv, once (some minutes)"
+        "$PY" -m pip --version > /dev/null 2>&1 || python3 -m venv "$VENV"
+        install_locked "$1" "$PY" -m pip install --quiet
+        "$PY" -m pip install --quiet --no-deps --no-build-isolation \
+            -e . -e tasks/task1 -e tasks/task2
         printf '%s\n' "$wanted" > "$stamp"
         say "The virtual environment is ready"
     ) 9> "$ROOT/.venv.lock"

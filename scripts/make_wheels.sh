@@ -3,13 +3,8 @@
 #     scripts/make_wheels.sh task2
 source "$(dirname "$0")/common.sh"
 require_task "${1:-}"
-set_up_environment run
 cd "$ROOT"
-locks=(-r requirements.lock)
-[ "$1" = task2 ] && locks+=(-r requirements-task2.lock)
+say "Collecting the wheels of $1 for $(python3 --version); BASE_IMAGE needs the same minor version"
 mkdir -p wheels
-say "Collecting wheels"
-"$PY" -m pip wheel --quiet --disable-pip-version-check --wheel-dir wheels \
-    "$(grep '^torch==' requirements.lock)"
-"$PY" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir wheels "${locks[@]}"
+install_locked "$1" python3 -m pip wheel --quiet --wheel-dir wheels
 say "$(find wheels -name '*.whl' | wc -l) wheels in wheels/"

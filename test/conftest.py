@@ -13,7 +13,8 @@ THREE_LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 
 
 def plans_of(
-    spacing_zyx: tuple[float, float, float], patch_zyx: tuple[int, int, int]
+    spacing_zyx: tuple[float, float, float] = (4.0, 2.0, 2.0),
+    patch_zyx: tuple[int, int, int] = (16, 32, 32),
 ) -> dict[str, Any]:
     """nnU-Net plans, as its planner writes them, for a ResidualEncoderUNet of two stages."""
     resampling = {"order_z": 0, "force_separate_z": None}
@@ -79,6 +80,12 @@ def plans_of(
             }
         },
     }
+
+
+@pytest.fixture(scope="session")
+def tiny_plans() -> Callable[..., dict[str, Any]]:
+    """Make the plans of a tiny network: ``tiny_plans(spacing_zyx=…, patch_zyx=…)``."""
+    return plans_of
 
 
 @pytest.fixture

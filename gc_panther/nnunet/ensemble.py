@@ -25,6 +25,16 @@ from gc_panther.task import CaseRun, Combine, InferenceOptions
 #: Packages whose network classes and layers plans may name.
 _TRUSTED_PACKAGES = ("dynamic_network_architectures.", "torch.nn.")
 
+#: Settings of a configuration that a case needs; they are looked at before the first one comes.
+_USED_SETTINGS = (
+    "spacing",
+    "preprocessor_class",
+    "normalization_schemes",
+    "use_mask_for_norm",
+    "resampling_fn_data",
+    "resampling_fn_probabilities",
+)
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -89,6 +99,8 @@ class Ensemble:
         with _fitting_plans(model):
             self._plans = PlansManager(dict(model.plans))
             self._configuration = self._plans.get_configuration(model.configuration)
+            for setting in _USED_SETTINGS:
+                getattr(self._configuration, setting)
             self._patch = tuple(int(size) for size in self._configuration.patch_size)
             # Without memory of its own: every fold brings its tensors.
             with torch.device("meta"):

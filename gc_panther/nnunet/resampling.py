@@ -4,7 +4,8 @@ nnU-Net's ``resample_data_or_seg_to_shape`` calls ``skimage.transform.resize`` p
 is ``scipy.ndimage.zoom`` in float64 followed by a clip to the input's range. Spline interpolation
 on a grid is linear and separable: along each axis it is one matrix, taken here from scipy itself
 (its answers to unit vectors). In float64 both ways differ by rounding errors near 1e-16, which
-the last step, rounding to the input's single or half precision, removes.
+the last step, rounding to the input's single or half precision, removes; only a value exactly
+between two such numbers can become the other one.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ def predict_windows(
     """Average a network's logits over overlapping, mirrored windows.
 
     A window weighs most in its centre (nnU-Net's Gaussian). Sums are kept in half precision and
-    taken in nnU-Net's order, so that every voxel gets the label nnU-Net would give it.
+    taken in nnU-Net's order, so that every voxel gets the label nnU-Net would give it; in the
+    outermost corners of the image, where all weights are tiny, logits are coarse for that reason.
 
     Args:
         network: maps (1, channels, i, j, k) to (1, heads, i, j, k).

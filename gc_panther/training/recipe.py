@@ -124,6 +124,18 @@ class Recipe(Section):
     phantoms: PhantomCases | None = None
 
 
+class WarmUp(Section):
+    """A round of training on further phantoms; the last round's network starts every fold.
+
+    Attributes:
+        phantoms: the round's cases, none of them in any fold.
+        schedule: of the round, which starts from the round before.
+    """
+
+    phantoms: PhantomCases
+    schedule: Schedule
+
+
 R = TypeVar("R", bound=Recipe)
 
 

@@ -29,7 +29,8 @@ TESTS = "".join(
 def test_every_hook_is_documented_with_its_signature(name: str) -> None:
     signature = str(inspect.signature(HOOKS[name])).replace("'", "")
     assert f"### `{name}{signature}`" in PAGE
-    assert HOOKS[name].__doc__.split(".")[0].split(";")[0] in " ".join(PAGE.replace("`", "``").split())
+    page = " ".join(PAGE.replace("`", "``").split())
+    assert HOOKS[name].__doc__.split(".")[0].split(";")[0] in page
 
 
 @pytest.mark.parametrize("name", HOOKS)

@@ -17,10 +17,8 @@ from gc_panther.training.export import export_model, model_card, pseudo_dice
 from gc_panther.training.pipeline import TrainingRequest
 from gc_panther.training.recipe import (
     Network,
-    PhantomCases,
     Recipe,
-    Schedule,
-    Section,
+    WarmUp,
     describe_schedule,
     load_preset,
 )
@@ -30,18 +28,6 @@ from gc_panther.training.workspace import Workspace
 LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 TRAINER = "gc_panther_task1.trainer:nnUNetTrainer_Student"
 DATASET = "Dataset101_PantherTask1"
-
-
-class WarmUp(Section):
-    """A round of training on further phantoms; the last round's network starts every fold.
-
-    Attributes:
-        phantoms: the round's cases, none of them in any fold.
-        schedule: of the round, which starts from the round before.
-    """
-
-    phantoms: PhantomCases
-    schedule: Schedule
 
 
 class Task1Recipe(Recipe):

@@ -32,6 +32,7 @@ from gc_panther.training.recipe import (
     Recipe,
     Schedule,
     Section,
+    WarmUp,
     describe_schedule,
     load_preset,
 )
@@ -73,11 +74,13 @@ class Task2Recipe(Recipe):
         spacing_zyx: of the crops; that of the model it starts from if None.
         jitter_mm: crops for training are up to this much larger or smaller on each side, as the
             localizer's boxes are.
+        warm_up: rounds between the model of task 1 and the folds, on crops as well.
         localizer: None where the published MRSegmentator weights are used.
     """
 
     spacing_zyx: tuple[Millimetres, Millimetres, Millimetres] | None = None
     jitter_mm: Annotated[float, Field(ge=0, lt=MARGIN_MM)] = 0.0
+    warm_up: tuple[WarmUp, ...] = ()
     localizer: LocalizerRecipe | None = None
 
 
@@ -214,32 +217,21 @@ def _resampled(case: LabelledCase, raw: Path, name: str, renumbering: np.ndarray
 
 def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest) -> Path:
     model = request.start_from or request.export / "task1"
-    plans = _plans_of(model)
-    network = network_of_plans(plans)
+    network = network_of_plans(_plans_of(model))
     if recipe.spacing_zyx is not None:
         network = network.model_copy(update={"spacing_zyx": recipe.spacing_zyx})
-    seconds, source, data = _data(space, recipe, request)
-    raw = space.raw(DATASET)
-
-    def prepare_data() -> None:
-        generator = np.random.default_rng(recipe.seed)
-        cases = [_cropped(case, raw, recipe.jitter_mm, generator) for case in panther_cases(source)]
-        write_raw_dataset(raw, cases, LABELS)
-        space.run(
-            [
-                PrepareJob(
-                    title="task2 data",
-                    dataset=DATASET,
-                    network=network,
-                    schedule=recipe.schedule,
-                    facts={"preset": request.preset, "seed": recipe.seed},
-                    splits=make_splits((c.name for c in cases), recipe.folds, recipe.seed),
-                    workers=space.jobs,
-                )
-            ]
-        )
-
-    seconds += space.stage("task2-prepare", prepare_data)
+    start, seconds = model / "fold_0" / "checkpoint_final.pth", 0.0
+    for number, warm_up in enumerate(recipe.warm_up):
+        taken, start = _warm_up(space, recipe, network, warm_up, number, start)
+        seconds += taken
+    taken, source, data = _data(space, recipe, request)
+    facts = {"preset": request.preset, "seed": recipe.seed}
+    seconds += taken + space.stage(
+        "task2-prepare",
+        lambda: _prepare_crops(
+            space, recipe, source, DATASET, network, recipe.schedule, recipe.folds, facts
+        ),
+    )
     jobs = [
         TrainJob(
             title=f"task2 fold {fold}",
@@ -250,7 +242,8 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
             device=space.device,
             threads=space.threads,
             seed=recipe.seed + fold,
-            start_from=model / "fold_0" / "checkpoint_final.pth",
+            start_from=start,
+            keep_heads=bool(recipe.warm_up),
         )
         for fold in range(recipe.folds)
     ]
@@ -263,6 +256,7 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
         command=_command(request),
         data=[
             data,
+            *(f"warm-up: {_describe_phantoms(w.phantoms)}" for w in recipe.warm_up),
             f"crops: bounding box of the true pancreas and tumour + {MARGIN_MM:g} mm, each side "
             f"moved by up to {recipe.jitter_mm:g} mm",
             "labels: tumour; the pancreas counts as background",
@@ -271,6 +265,7 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
             f"recipe: preset `{request.preset}`, seed {recipe.seed}; the plans hold it",
             f"each fold: {describe_schedule(recipe.schedule)}; weights from fold 0 of task 1 "
             "by name and shape, fresh segmentation heads",
+            *(f"warm-up before the folds: {describe_schedule(w.schedule)}" for w in recipe.warm_up),
             f"wall time: {seconds / 60:.0f} min on {request.device}, {request.jobs} at a time",
         ],
         results={f"fold {k}": pseudo_dice(results, k) for k in range(recipe.folds)},
@@ -278,6 +273,72 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
         synthetic=request.data is None,
     )
     return export_model(results, range(recipe.folds), request.export / "task2", card=card)
+
+
+def _warm_up(
+    space: Workspace,
+    recipe: Task2Recipe,
+    network: Network,
+    warm_up: WarmUp,
+    number: int,
+    start: Path,
+) -> tuple[float, Path]:
+    """Train one round; return the seconds it took and its checkpoint."""
+    name, dataset = f"task2-warm-up-{number}", f"Dataset{210 + number}_PantherWarmUp"
+    folder, phantoms = space.folder / "data" / name, warm_up.phantoms
+    seconds = space.stage(
+        f"{name}-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs)
+    )
+    seconds += space.stage(
+        f"{name}-prepare",
+        lambda: _prepare_crops(space, recipe, folder, dataset, network, warm_up.schedule, 10, {}),
+    )
+    job = TrainJob(
+        title=name,
+        dataset=dataset,
+        trainer=TRAINER,
+        schedule=warm_up.schedule,
+        fold=0,
+        device=space.device,
+        threads=space.threads,
+        seed=recipe.seed + number,
+        start_from=start,
+        keep_heads=number > 0,
+    )
+    seconds += space.train(name, [job])
+    model = export_model(
+        space.results(dataset, TRAINER),
+        (0,),
+        space.folder / "models" / name,
+        card="# Warm-up: what the folds of task 2 start from\n",
+    )
+    return seconds, model / "fold_0" / "checkpoint_final.pth"
+
+
+def _prepare_crops(
+    space: Workspace,
+    recipe: Task2Recipe,
+    source: Path,
+    dataset: str,
+    network: Network,
+    schedule: Schedule,
+    folds: int,
+    facts: dict[str, Any],
+) -> None:
+    """Cut the cases of a folder in PANTHER's layout and let nnU-Net preprocess them."""
+    generator, raw = np.random.default_rng(recipe.seed), space.raw(dataset)
+    cases = [_cropped(case, raw, recipe.jitter_mm, generator) for case in panther_cases(source)]
+    write_raw_dataset(raw, cases, LABELS)
+    job = PrepareJob(
+        title=f"{dataset} data",
+        dataset=dataset,
+        network=network,
+        schedule=schedule,
+        facts=facts,
+        splits=make_splits((case.name for case in cases), folds, recipe.seed),
+        workers=space.jobs,
+    )
+    space.run([job])
 
 
 def _plans_of(model: Path) -> dict[str, Any]:

@@ -1,0 +1,212 @@
+import json
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+
+from gc_panther.case import Geometry, Volume
+from gc_panther.errors import ProcessingError, UserError, WeightsError
+from gc_panther.nnunet import ensemble as module
+from gc_panther.nnunet.ensemble import Ensemble
+from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.task import CaseRun, InferenceOptions
+
+ARRAY = np.random.default_rng(3).integers(1, 900, (6, 14, 12)).astype(np.int16)
+IMAGE = Volume(ARRAY, Geometry((12, 14, 6), (2.0, 2.0, 4.0)))
+
+
+@pytest.fixture
+def folder(tiny_model_folder):
+    return tiny_model_folder(patch_zyx=(8, 16, 16))
+
+
+def ensemble(folder, folds=None, **options):
+    options = InferenceOptions(**{"mirroring": False, **options})
+    return Ensemble(open_model_folder(folder, folds), device="cpu", options=options)
+
+
+def change_plans(folder, change):
+    plans = json.loads((folder / "plans.json").read_text())
+    change(plans["configurations"]["3d_fullres"])
+    (folder / "plans.json").write_text(json.dumps(plans))
+
+
+def test_a_prediction(folder):
+    prediction = ensemble(folder, mirroring=True).predict(IMAGE, CaseRun())
+    assert prediction.labels_zyx.dtype == np.uint8
+    assert prediction.labels_zyx.shape == ARRAY.shape
+    assert prediction.probability_zyx(1).dtype == np.float32
+    assert prediction.probability_zyx(1).shape == ARRAY.shape
+    assert np.array_equal(prediction.labels_zyx, prediction.probabilities.argmax(0))
+    assert prediction.facts == {
+        "folds": [0, 1, 2],
+        "combine": "probabilities",
+        "mirroring_axes": [0, 1, 2],
+        "step_size": 0.5,
+        "windows": 1,
+        "passes": 24,
+    }
+    json.dumps(prediction.facts)
+
+
+def test_the_mean_is_that_of_the_folds(folder):
+    single = [ensemble(folder, (fold,)).predict(IMAGE, CaseRun()) for fold in (0, 1, 2)]
+    together = ensemble(folder).predict(IMAGE, CaseRun())
+    mean = np.mean([prediction.probabilities for prediction in single], 0)
+    assert np.allclose(together.probabilities, mean, atol=1e-6)
+
+
+def test_votes_and_their_ties(folder):
+    single = [ensemble(folder, (fold,)).predict(IMAGE, CaseRun()) for fold in (0, 1, 2)]
+    together = ensemble(folder, combine="vote").predict(IMAGE, CaseRun())
+    votes = np.stack([sum(p.labels_zyx == label for p in single) for label in (0, 1, 2)])
+    most = votes == votes.max(0)
+    tied = most.sum(0) > 1
+    assert tied.any()
+    assert np.array_equal(together.labels_zyx[~tied], votes.argmax(0)[~tied])
+    among = np.where(most, together.probabilities, -1).argmax(0)
+    assert np.array_equal(together.labels_zyx[tied], among[tied])
+
+
+@pytest.mark.parametrize("combine", ["probabilities", "logits", "vote"])
+def test_outside_the_patient_is_background(combine, folder):
+    array = np.zeros_like(ARRAY)
+    array[1:5, 3:12, 2:9] = ARRAY[1:5, 3:12, 2:9]
+    prediction = ensemble(folder, combine=combine).predict(Volume(array, IMAGE.geometry), CaseRun())
+    assert not prediction.labels_zyx[array == 0].any()
+    assert (prediction.probability_zyx(0)[array == 0] == 1).all()
+
+
+def test_the_same_ensemble_serves_many_cases_alike(folder):
+    engine = ensemble(folder)
+    first = engine.predict(IMAGE, CaseRun())
+    engine.predict(Volume(ARRAY[:3], Geometry((12, 14, 3), (1.0, 1.0, 9.0))), CaseRun())
+    again = engine.predict(IMAGE, CaseRun())
+    assert np.array_equal(first.probabilities, again.probabilities)
+    assert np.array_equal(ARRAY, IMAGE.array_zyx)
+
+
+class Recorder:
+    """A progress and a clock that remember."""
+
+    def __init__(self):
+        self.log, self.stages = [], []
+
+    def start(self, label, total):
+        self.log.append(["start", label, total, 0])
+
+    def advance(self, steps=1):
+        self.log[-1][3] += steps
+
+    def finish(self):
+        self.log[-1][0] = "finished"
+
+    @contextmanager
+    def stage(self, name):
+        self.stages.append(name)
+        yield
+
+
+def test_progress_and_stages(folder):
+    recorder = Recorder()
+    ensemble(folder, (0, 2), mirroring=True).predict(IMAGE, CaseRun(recorder, recorder))
+    name = folder.name
+    assert recorder.log == [
+        ["finished", f"{name}: fold 1 of 2", 8, 8],
+        ["finished", f"{name}: fold 2 of 2", 8, 8],
+    ]
+    assert set(recorder.stages) == {"preprocess", "network", "resample"}
+
+
+def test_wrong_number_of_outputs(folder):
+    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset["labels"] = {"background": 0, "tumour": 1}
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    with pytest.raises(WeightsError, match=r"does not fit its plans and its 2 labels.*seg_layers"):
+        ensemble(folder)
+
+
+def test_plans_of_another_network(folder):
+    def wider(configuration):
+        configuration["architecture"]["arch_kwargs"]["features_per_stage"] = [4, 16]
+
+    change_plans(folder, wider)
+    with pytest.raises(WeightsError, match="does not fit its plans"):
+        ensemble(folder)
+
+
+@pytest.mark.parametrize("key", ["architecture", "patch_size", "spacing"])
+def test_incomplete_plans(key, folder):
+    change_plans(folder, lambda configuration: configuration.pop(key))
+    with pytest.raises(WeightsError, match="the plans cannot be used") as caught:
+        ensemble(folder)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("nonlin", "subprocess.Popen"),
+        ("nonlin", "torch.nn.modules.module.torch.os.system"),
+        ("nonlin", "torch.nn.functional.relu"),
+        ("network_class_name", "builtins.exec"),
+        ("network_class_name", "no_such_package.Network"),
+    ],
+)
+def test_plans_cannot_make_python_call_anything(key, name, folder):
+    def change(configuration):
+        architecture = configuration["architecture"]
+        (architecture["arch_kwargs"] if key == "nonlin" else architecture)[key] = name
+
+    change_plans(folder, change)
+    with pytest.raises(WeightsError, match="is no network layer"):
+        ensemble(folder)
+
+
+@pytest.mark.parametrize("options", [{"combine": "mean"}, {"step_size": 0.0}, {"step_size": 1.5}])
+def test_options_without_a_meaning(options, folder):
+    with pytest.raises(UserError):
+        ensemble(folder, **options)
+
+
+def test_networks_that_overflow(folder):
+    for path in folder.glob("fold_1/*.pth"):
+        checkpoint = torch.load(path, weights_only=True)
+        for name, value in checkpoint["network_weights"].items():
+            if "seg_layers" in name:
+                value.mul_(1e30)
+        torch.save(checkpoint, path)
+    with pytest.raises(ProcessingError, match="NaN or infinity") as caught:
+        ensemble(folder).predict(IMAGE, CaseRun())
+    assert "fold 1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "the GPU ran out of memory"),
+        (MemoryError(), "the machine ran out of memory"),
+        (RuntimeError("[enforce] DefaultCPUAllocator: can't allocate"), "the machine ran out"),
+    ],
+)
+def test_out_of_memory_is_said_once_and_not_repeated(error, message, folder, monkeypatch):
+    calls = []
+
+    def fail(*arguments):
+        calls.append(arguments)
+        raise error
+
+    monkeypatch.setattr(module, "predict_windows", fail)
+    with pytest.raises(ProcessingError, match=message):
+        ensemble(folder).predict(IMAGE, CaseRun())
+    assert len(calls) == 1
+
+
+def test_other_runtime_errors_are_not_taken_for_memory(folder, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(module, "predict_windows", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        ensemble(folder).predict(IMAGE, CaseRun())
