@@ -49,7 +49,7 @@ def read_image(path: Path) -> Volume:
     # SimpleITK raises nothing more specific; the others come from a damaged gzip stream.
     except (RuntimeError, ValueError, OSError, EOFError, zlib.error) as error:
         raise InputError(
-            f"the image file cannot be read ({_reason(error)})",
+            f"the image file is damaged, incomplete or cannot be read ({_reason(error)})",
             where=path,
             fix="Check that it is complete and of a type SimpleITK reads, such as .mha or .nii.gz",
         ) from error
@@ -170,6 +170,10 @@ def _check_nifti_length(path: Path, reader: sitk.ImageFileReader) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of a SimpleITK error, where the reason is."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    """Why a file could not be handled, as far as the error says it in words for people.
+
+    ITK's own errors name classes and addresses, and the last system error, which is about
+    something else.
+    """
+    text = str(error).strip()
+    return type(error).__name__ if "ITK ERROR" in text or not text else text.splitlines()[-1]
