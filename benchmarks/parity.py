@@ -17,11 +17,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from phantoms import SEED, phantom_files, say
+from stock import stock_labels, with_stock_trainer
 from warm import ROOT, WarmTask
 
 from gc_panther.case import Volume
@@ -79,40 +79,13 @@ def compare(case: str, what: str, ours: np.ndarray, stock: np.ndarray, label: in
     )
 
 
-def stock_labels(
-    folder: Path, folds: Sequence[int], volume: Volume, combine: Combine, device: str
-) -> np.ndarray:
-    """Labels (z, y, x) from nnU-Net's predictor and, for probabilities, its ensembling."""
-    import torch
-    from nnunetv2.ensembling.ensemble import average_probabilities
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
-    final = folder / f"fold_{folds[0]}" / "checkpoint_final.pth"
-    checkpoint = final.name if final.is_file() else "checkpoint_best.pth"
-    predictor = nnUNetPredictor(device=torch.device(device), allow_tqdm=False)
-
-    def predict(some: Sequence[int], probabilities: bool) -> np.ndarray:
-        predictor.initialize_from_trained_model_folder(str(folder), tuple(some), checkpoint)
-        channels_zyx = volume.array_zyx[None].astype(np.float32)
-        properties = {"spacing": list(volume.geometry.spacing_zyx)}
-        found = predictor.predict_single_npy_array(
-            channels_zyx, properties, None, None, probabilities
-        )
-        return found[1] if probabilities else found
-
-    if combine == "logits":
-        return predict(folds, probabilities=False)
-    with tempfile.TemporaryDirectory() as scratch:
-        files = []
-        for fold in folds:
-            files.append(f"{scratch}/{fold}.npz")
-            np.savez(files[-1], probabilities=predict([fold], probabilities=True))
-        average = average_probabilities(files)
-    return predictor.label_manager.convert_probabilities_to_segmentation(average)
-
-
 def compare_ensemble(
-    case: str, folder: Path, folds: tuple[int, ...], volume: Volume, device: str
+    case: str,
+    folder: Path,
+    stock_folder: Path,
+    folds: tuple[int, ...],
+    volume: Volume,
+    device: str,
 ) -> list[Row]:
     """Compare both ways of combining the folds on one volume in LPS order."""
     model = open_model_folder(folder, folds)
@@ -120,7 +93,7 @@ def compare_ensemble(
     for combine in COMBINE:
         options = InferenceOptions(combine=combine)
         ours = Ensemble(model, device=device, options=options).predict(volume, CaseRun())
-        stock = stock_labels(folder, folds, volume, combine, device)
+        stock = stock_labels(stock_folder, folds, volume, combine, device)
         row = compare(case, combine, ours.labels_zyx, stock, tumour_label(model))
         rows.append(row)
         say(row)
@@ -186,10 +159,6 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "accuracy")
     arguments = parser.parse_args()
 
-    # The stock predictor insists on the trainer's source to build the network.
-    spec = find_spec("gc_panther_task1")
-    if spec is not None and spec.origin is not None:
-        os.environ.setdefault("nnUNet_extTrainer", str(Path(spec.origin).parent))
     device = select_device(arguments.device).name
     equal = True
     for name in arguments.tasks:
@@ -197,15 +166,16 @@ def main() -> int:
         task = WarmTask(name, Choices(model_dir=arguments.model_dir))
         wanted = next(model for model in task.task.models if model.name == name)
         # nnU-Net and MRSegmentator print; stdout is for the tables.
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as scratch:
+            folder = task.models[name]
+            stock_folder = with_stock_trainer(folder, Path(scratch) / name)
             for number in range(arguments.cases):
                 case, image_file, _ = phantom_files(name, number, arguments.seed, arguments.work)
                 volume = to_lps(read_image(image_file))
                 if "mrsegmentator" in task.models:
                     row, volume = compare_localizer(case, task.models, volume, device)
                     rows.append(row)
-                folder = task.models[name]
-                rows += compare_ensemble(case, folder, wanted.folds, volume, device)
+                rows += compare_ensemble(case, folder, stock_folder, wanted.folds, volume, device)
         print(table(name, rows), flush=True)
         equal &= all(row.equal for row in rows)
     return 0 if equal else 1

@@ -128,6 +128,17 @@ class NoClock:
 
 
 @dataclass(frozen=True)
+class _PartClock:
+    """A :class:`StageClock` that puts a name before those of the stages."""
+
+    part: str
+    clock: StageClock
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        return self.clock.stage(f"{self.part}: {name}")
+
+
+@dataclass(frozen=True)
 class Runtime:
     """What is settled once per process, before any case is known.
 
@@ -150,6 +161,10 @@ class CaseRun:
 
     progress: Progress = field(default_factory=SilentProgress)
     clock: StageClock = field(default_factory=NoClock)
+
+    def within(self, part: str) -> CaseRun:
+        """The same run for one part of the work, whose stages are measured as ``part: stage``."""
+        return CaseRun(self.progress, _PartClock(part, self.clock))
 
 
 class Segmenter(Protocol):

@@ -9,6 +9,8 @@ VENV=$ROOT/.venv
 PY=$VENV/bin/python
 TASKS="task1 task2"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
+# As gc-panther sets it: threads that wait must not spin on cores that others need.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
 say() { printf '==> %s\n' "$*"; }
 

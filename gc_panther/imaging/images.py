@@ -49,7 +49,7 @@ def read_image(path: Path) -> Volume:
     # SimpleITK raises nothing more specific; the others come from a damaged gzip stream.
     except (RuntimeError, ValueError, OSError, EOFError, zlib.error) as error:
         raise InputError(
-            f"the image file is damaged, incomplete or cannot be read ({_reason(error)})",
+            f"the image file is damaged, incomplete or cannot be read{_reason(error)}",
             where=path,
             fix="Check that it is complete and of a type SimpleITK reads, such as .mha or .nii.gz",
         ) from error
@@ -125,7 +125,7 @@ def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
         partial.replace(path)
     except (RuntimeError, OSError) as error:
         raise OutputError(
-            f"the image cannot be written ({_reason(error)})",
+            f"the image cannot be written{_reason(error)}",
             where=path,
             fix="Check the folder, the free space and the file's ending (.mha, .nii.gz)",
         ) from error
@@ -170,10 +170,10 @@ def _check_nifti_length(path: Path, reader: sitk.ImageFileReader) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Why a file could not be handled, as far as the error says it in words for people.
+    """Why a file could not be handled, in parentheses, as far as the error says it for people.
 
     ITK's own errors name classes and addresses, and the last system error, which is about
     something else.
     """
     text = str(error).strip()
-    return type(error).__name__ if "ITK ERROR" in text or not text else text.splitlines()[-1]
+    return "" if "ITK ERROR" in text or not text else f" ({text.splitlines()[-1]})"

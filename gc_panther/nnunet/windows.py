@@ -41,6 +41,7 @@ def predict_windows(
     patch: Sequence[int],
     mirroring: Sequence[tuple[int, ...]],
     on_pass: Callable[[], None],
+    batch: int = 1,
 ) -> torch.Tensor:
     """Average a network's logits over overlapping, mirrored windows.
 
@@ -49,13 +50,15 @@ def predict_windows(
     outermost corners of the image, where all weights are tiny, logits are coarse for that reason.
 
     Args:
-        network: maps (1, channels, i, j, k) to (1, heads, i, j, k).
+        network: maps (batch, channels, i, j, k) to (batch, heads, i, j, k).
         data: the image, shape (channels, i, j, k), on the network's device.
         heads: number of the network's outputs.
         slices: windows, from :func:`window_slices`.
         patch: spatial shape of a window.
         mirroring: sets of spatial axes to flip, from :func:`mirror_combinations`.
-        on_pass: called after each forward pass.
+        on_pass: called once for each mirrored window that is done.
+        batch: mirrored windows given to the network at once, at most; the order of the sums does
+            not depend on it.
 
     Returns:
         Half-precision logits, shape (heads, i, j, k); infinite where they overflow.
@@ -68,14 +71,24 @@ def predict_windows(
     gaussian = compute_gaussian(
         tuple(patch), sigma_scale=1.0 / 8, value_scaling_factor=10, device=device
     )
-    for window in slices:
-        tile = data[window][None].contiguous()
-        total = network(tile)
-        on_pass()
-        for flipped in mirroring[1:]:
-            axes = tuple(axis + 2 for axis in flipped)
-            total += torch.flip(network(torch.flip(tile, axes)), axes)
+    jobs = [(window, flipped) for window in slices for flipped in mirroring]
+    total: torch.Tensor | None = None
+    done = 0
+    for start in range(0, len(jobs), batch):
+        chunk = jobs[start : start + batch]
+        tiles = torch.stack([torch.flip(data[window], _spatial(axes)) for window, axes in chunk])
+        for (window, flipped), answer in zip(chunk, network(tiles), strict=True):
+            part = torch.flip(answer, _spatial(flipped)) if flipped else answer
+            total = part.clone() if total is None else total.add_(part)
+            done += 1
+            if done % len(mirroring) == 0:
+                logits[window] += (total / len(mirroring)) * gaussian
+                weight[window[1:]] += gaussian
+                total = None
             on_pass()
-        logits[window] += (total[0] / len(mirroring)) * gaussian
-        weight[window[1:]] += gaussian
     return logits.div_(weight)
+
+
+def _spatial(axes: Sequence[int]) -> tuple[int, ...]:
+    """Spatial axes as axes of a tensor whose first axis is the channel."""
+    return tuple(axis + 1 for axis in axes)

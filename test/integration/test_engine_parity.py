@@ -9,10 +9,13 @@ import torch
 from nnunetv2.ensembling.ensemble import average_probabilities
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from scipy import ndimage
+from stock import stock_labels, with_stock_trainer
 
 from gc_panther.case import Geometry, Volume
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
+from gc_panther.imaging.roi import bounding_box, crop
+from gc_panther.nnunet import ensemble
 from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.labels import tumour_label
 from gc_panther.nnunet.model_folder import open_model_folder
@@ -73,20 +76,14 @@ class Stock:
 
 
 def ours(model, volume, **options):
-    ensemble = Ensemble(model, device="cpu", options=InferenceOptions(**options))
-    return ensemble.predict(volume, CaseRun())
-
-
-def assert_equal_enough(labels, stock, label):
-    """The limits for trained networks."""
-    assert np.mean(labels != stock) <= 1e-4
-    a, b = labels == label, stock == label
-    assert a.any()
-    assert 2 * np.sum(a & b) / (a.sum() + b.sum()) >= 0.999
+    loaded = Ensemble(model, device="cpu", options=InferenceOptions(**options))
+    return loaded.predict(volume, CaseRun())
 
 
 @pytest.fixture
-def model(tiny_model_folder):
+def model(tiny_model_folder, monkeypatch):
+    """Random weights, whose labels are all but tied: only the same kernels give the same ones."""
+    monkeypatch.setattr(ensemble, "_batch_size", lambda device, patch: 1)
     folder = tiny_model_folder(trainer_name="nnUNetTrainer", patch_zyx=(8, 16, 16))
     return open_model_folder(folder)
 
@@ -97,7 +94,10 @@ def test_mean_probabilities(name, model, tmp_path):
     prediction = ours(model, volume, combine="probabilities")
     stock = Stock(model, volume).probabilities(tmp_path)
     assert np.array_equal(prediction.labels_zyx, stock.argmax(0))
-    assert np.allclose(prediction.probabilities, stock, atol=1e-6)
+    # Logits halfway between two numbers of half precision may be rounded to either.
+    difference = np.abs(prediction.probabilities - stock)
+    assert difference.max() <= 5e-4
+    assert np.mean(difference > 1e-6) <= 1e-2
     assert len(np.unique(stock.argmax(0))) == 3, "a parity test needs all labels"
 
 
@@ -146,19 +146,20 @@ def test_plans_that_turn_the_axes(forward, backward, model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["task1", "task2"])
-def test_the_bundled_models(name, tmp_path, monkeypatch):
+def test_the_bundled_models(name, tmp_path):
+    """Two folds on the middle of the bundled case; benchmarks/parity.py takes all of it."""
     folder = bundled_resources() / name
-    if not (folder / "plans.json").is_file():
-        pytest.skip(f"no weights in {folder}")
-    case = next(Path(f"test/cases/{name}/input/images").rglob("*.mha"), None)
-    if case is None:
-        pytest.skip(f"there is no bundled {name} case")
-    # nnU-Net needs the trainer's source; the engine does not.
-    source = pytest.importorskip("gc_panther_task1").__file__
-    monkeypatch.setenv("nnUNet_extTrainer", str(Path(source).parent))
-    model = open_model_folder(folder)
-    volume, label = to_lps(read_image(case)), tumour_label(model)
-    stock = Stock(model, volume)
-    assert_equal_enough(ours(model, volume, combine="logits").labels_zyx, stock.logits(), label)
-    mean = stock.probabilities(tmp_path)
-    assert_equal_enough(ours(model, volume).labels_zyx, mean.argmax(0), label)
+    model = open_model_folder(folder, (0, 1))
+    case = read_image(next(Path(f"test/cases/{name}/input/images").rglob("*.mha")))
+    reference = read_image(next(Path(f"test/cases/{name}").glob("expected/reference.mha")))
+    box = bounding_box(reference.array_zyx == 1)
+    box = box.dilate_mm(40, case.geometry).clip(case.geometry.shape_zyx)
+    volume = to_lps(crop(case, box))
+    stock = stock_labels(
+        with_stock_trainer(folder, tmp_path / name), (0, 1), volume, "probabilities"
+    )
+    labels, tumour = ours(model, volume).labels_zyx, tumour_label(model)
+    assert np.mean(labels != stock) <= 1e-5
+    a, b = labels == tumour, stock == tumour
+    assert a.any()
+    assert 2 * np.sum(a & b) / (a.sum() + b.sum()) >= 0.9995

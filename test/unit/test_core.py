@@ -47,3 +47,14 @@ def test_settings_come_from_one_table() -> None:
     assert settings.input == Path("/input")
     assert settings.resources.name == "resources"
     assert set(VARIABLES) == set(vars(settings))
+
+
+def test_stages_of_a_part_are_named_after_it():
+    from gc_panther.harness.engine import Clock
+    from gc_panther.task import CaseRun
+
+    run = CaseRun(clock=Clock())
+    with run.within("localizer").clock.stage("network"), run.clock.stage("network"):
+        pass
+    assert sorted(run.clock.seconds) == ["localizer: network", "network"]
+    assert run.within("localizer").progress is run.progress

@@ -81,7 +81,7 @@ class Localizer:
             volume_lps: an image in LPS order, of any spacing.
             run: progress and stage clock.
         """
-        with run.clock.stage("localizer input"):
+        with run.clock.stage("input"):
             searched = _as_mrsegmentator_reads(resample(volume_lps, SPACING_XYZ), self._scratch)
         prediction = self._ensemble.predict(searched, run)
         mask_zyx = prediction.labels_zyx == PANCREAS_LABEL

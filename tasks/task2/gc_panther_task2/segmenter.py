@@ -40,7 +40,7 @@ class Task2Segmenter:
         """
         image = case.images[IMAGE.slug]
         volume_lps = to_lps(image)
-        region = find_region(volume_lps, self._localizer, run)
+        region = find_region(volume_lps, self._localizer, run.within("localizer"))
         tumour = segment_tumour(
             self._ensemble, region.volume, run, keep_empty=self._options.keep_empty
         )

@@ -29,10 +29,12 @@ def test_mirror_combinations():
     assert len(mirror_combinations((0, 1, 2))) == 8
 
 
-def run(network, data, mirroring=((),), step_size=0.5):
+def run(network, data, mirroring=((),), step_size=0.5, batch=1):
     slices = window_slices(data.shape[1:], PATCH, step_size)
     passes = []
-    logits = predict_windows(network, data, 1, slices, PATCH, mirroring, lambda: passes.append(1))
+    logits = predict_windows(
+        network, data, 1, slices, PATCH, mirroring, lambda: passes.append(1), batch
+    )
     assert len(passes) == len(slices) * len(mirroring)
     return logits
 
@@ -59,6 +61,22 @@ def test_a_window_s_centre_weighs_more_than_its_edge():
     assert torch.equal(line[:3], torch.zeros(3))
     assert torch.equal(line[6:], torch.ones(3))
     assert 0 < line[3] < 0.5 < line[5] < 1
+
+
+@pytest.mark.parametrize("batch", [2, 3, 5, 1000])
+def test_the_batch_changes_nothing(batch):
+    data = torch.randn((1, 9, 17, 11), generator=torch.Generator().manual_seed(2))
+    mirroring = mirror_combinations((0, 2))
+    sizes = []
+
+    def network(tiles):
+        sizes.append(len(tiles))
+        return tiles.cumsum(3)
+
+    assert torch.equal(
+        run(network, data, mirroring, batch=batch), run(lambda t: t.cumsum(3), data, mirroring)
+    )
+    assert max(sizes) == min(batch, sum(sizes))
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e9])
