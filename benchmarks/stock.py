@@ -23,8 +23,9 @@ def with_stock_trainer(folder: Path, target: Path) -> Path:
     there. The networks and weights stay the same.
     """
     shutil.copytree(folder, target)
-    for file in target.glob("fold_*/checkpoint_*.pth"):
-        torch.save({**read_checkpoint(file), "trainer_name": "nnUNetTrainer"}, file)
+    for file in folder.glob("fold_*/checkpoint_*.pth"):
+        checkpoint = {**read_checkpoint(file), "trainer_name": "nnUNetTrainer"}
+        torch.save(checkpoint, target / file.relative_to(folder))
     return target
 
 
