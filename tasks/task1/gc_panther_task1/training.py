@@ -46,7 +46,7 @@ class Task1Training:
     """Trains the ensemble of task 1."""
 
     task = "task1"
-    presets = ("demo", "panther")
+    presets: tuple[str, ...] = ("demo", "panther")
 
     def train(self, request: TrainingRequest) -> tuple[Path, ...]:
         """Run every stage that is not finished yet; return the exported model folder.

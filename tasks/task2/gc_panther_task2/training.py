@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +43,7 @@ from gc_panther_task2.localizer import SPACING_XYZ
 from gc_panther_task2.roi import MARGIN_MM
 
 LABELS = {"background": 0, "tumour": 1}
+WARM_UP_LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 TUMOUR, PANCREAS = 1, 2
 #: Stock software looks up the trainer by name when it loads a model, so both models name nnU-Net's
 #: own class, which follows the recipe all the same.
@@ -72,14 +74,18 @@ class Task2Recipe(Recipe):
 
     Attributes:
         spacing_zyx: of the crops; that of the model it starts from if None.
-        jitter_mm: crops for training are up to this much larger or smaller on each side, as the
-            localizer's boxes are.
-        warm_up: rounds between the model of task 1 and the folds, on crops as well.
+        margin_mm: each side of a crop for training has a margin from this range around the true
+            pancreas and tumour: the localizer's boxes are larger and smaller, too.
+        warm_up: rounds between the model of task 1 and the folds, on crops as well, and with the
+            pancreas as a class: it tells where to look.
         localizer: None where the published MRSegmentator weights are used.
     """
 
     spacing_zyx: tuple[Millimetres, Millimetres, Millimetres] | None = None
-    jitter_mm: Annotated[float, Field(ge=0, lt=MARGIN_MM)] = 0.0
+    margin_mm: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (
+        MARGIN_MM,
+        MARGIN_MM,
+    )
     warm_up: tuple[WarmUp, ...] = ()
     localizer: LocalizerRecipe | None = None
 
@@ -88,7 +94,7 @@ class Task2Training:
     """Trains the ensemble of task 2, and in the demonstration its localizer."""
 
     task = "task2"
-    presets = ("demo", "panther")
+    presets: tuple[str, ...] = ("demo", "panther")
 
     def train(self, request: TrainingRequest) -> tuple[Path, ...]:
         """Run every stage that is not finished yet; return the exported model folders.
@@ -229,7 +235,7 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
     seconds += taken + space.stage(
         "task2-prepare",
         lambda: _prepare_crops(
-            space, recipe, source, DATASET, network, recipe.schedule, recipe.folds, facts
+            space, recipe, source, DATASET, network, recipe.schedule, recipe.folds, facts, LABELS
         ),
     )
     jobs = [
@@ -243,7 +249,6 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
             threads=space.threads,
             seed=recipe.seed + fold,
             start_from=start,
-            keep_heads=bool(recipe.warm_up),
         )
         for fold in range(recipe.folds)
     ]
@@ -257,9 +262,9 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
         data=[
             data,
             *(f"warm-up: {_describe_phantoms(w.phantoms)}" for w in recipe.warm_up),
-            f"crops: bounding box of the true pancreas and tumour + {MARGIN_MM:g} mm, each side "
-            f"moved by up to {recipe.jitter_mm:g} mm",
-            "labels: tumour; the pancreas counts as background",
+            "crops: bounding box of the true pancreas and tumour, each side with a margin of "
+            f"{recipe.margin_mm[0]:g} to {recipe.margin_mm[1]:g} mm",
+            "labels: tumour; the pancreas counts as background, but in the warm-up it is a class",
         ],
         training=[
             f"recipe: preset `{request.preset}`, seed {recipe.seed}; the plans hold it",
@@ -291,7 +296,9 @@ def _warm_up(
     )
     seconds += space.stage(
         f"{name}-prepare",
-        lambda: _prepare_crops(space, recipe, folder, dataset, network, warm_up.schedule, 10, {}),
+        lambda: _prepare_crops(
+            space, recipe, folder, dataset, network, warm_up.schedule, 10, {}, WARM_UP_LABELS
+        ),
     )
     job = TrainJob(
         title=name,
@@ -303,7 +310,7 @@ def _warm_up(
         threads=space.threads,
         seed=recipe.seed + number,
         start_from=start,
-        keep_heads=number > 0,
+        keep_heads=True,
     )
     seconds += space.train(name, [job])
     model = export_model(
@@ -324,11 +331,15 @@ def _prepare_crops(
     schedule: Schedule,
     folds: int,
     facts: dict[str, Any],
+    labels: Mapping[str, int],
 ) -> None:
     """Cut the cases of a folder in PANTHER's layout and let nnU-Net preprocess them."""
     generator, raw = np.random.default_rng(recipe.seed), space.raw(dataset)
-    cases = [_cropped(case, raw, recipe.jitter_mm, generator) for case in panther_cases(source)]
-    write_raw_dataset(raw, cases, LABELS)
+    cases = [
+        _cropped(case, raw, recipe.margin_mm, generator, list(labels.values()))
+        for case in panther_cases(source)
+    ]
+    write_raw_dataset(raw, cases, labels)
     job = PrepareJob(
         title=f"{dataset} data",
         dataset=dataset,
@@ -373,27 +384,30 @@ def _data(
 
 
 def _cropped(
-    case: LabelledCase, raw: Path, jitter_mm: float, generator: np.random.Generator
+    case: LabelledCase,
+    raw: Path,
+    margin_mm: tuple[float, float],
+    generator: np.random.Generator,
+    labels: Sequence[int],
 ) -> LabelledCase:
-    """The case cut to its pancreas and the margin, binary label."""
+    """The case cut to its pancreas and margins; labels that are not asked for become background."""
     image, label = to_lps(read_image(case.image)), to_lps(read_image(case.label))
     organ = bounding_box(np.isin(label.array_zyx, (TUMOUR, PANCREAS)))
     if organ is None:
         raise UserError("the label map is empty", where=case.label, fix="Remove the case")
     geometry = image.geometry
-    spacing = np.asarray(geometry.spacing_zyx)
-    wide = organ.dilate_mm(MARGIN_MM, geometry)
-    moves = np.rint(generator.uniform(-jitter_mm, jitter_mm, (2, 3)) / spacing).astype(int)
-    start = [int(v) for v in np.asarray(wide.start_zyx) + moves[0]]
-    stop = [int(v) for v in np.asarray(wide.stop_zyx) + moves[1]]
-    box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])).clip(geometry.shape_zyx)
-    tumour = Volume((label.array_zyx == TUMOUR).astype(np.uint8), image.geometry)
+    margins = generator.uniform(*margin_mm, (2, 3)) / np.asarray(geometry.spacing_zyx)
+    before, after = np.ceil(margins - 1e-6).astype(int).tolist()
+    start_z, start_y, start_x = np.subtract(organ.start_zyx, before).tolist()
+    stop_z, stop_y, stop_x = np.add(organ.stop_zyx, after).tolist()
+    box = Box((start_z, start_y, start_x), (stop_z, stop_y, stop_x)).clip(geometry.shape_zyx)
+    kept = np.where(np.isin(label.array_zyx, labels), label.array_zyx, 0).astype(np.uint8)
     target = replace(
         case,
         image=raw / "imagesTr" / f"{case.name}_0000.mha",
         label=raw / "labelsTr" / f"{case.name}.mha",
     )
-    for volume, path in ((image, target.image), (tumour, target.label)):
+    for volume, path in ((image, target.image), (Volume(kept, label.geometry), target.label)):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(crop(volume, box), path)
     return target

@@ -44,28 +44,38 @@ def write_case(folder, label):
     return case
 
 
-@pytest.mark.parametrize("jitter", [0.0, 10.0])
-def test_crops_hold_the_tumour_and_forget_the_pancreas(tmp_path, jitter):
+@pytest.mark.parametrize("margin", [(30.0, 30.0), (20.0, 40.0)])
+def test_crops_hold_the_tumour_and_forget_the_pancreas(tmp_path, margin):
     label = np.zeros((40, 60, 80), np.uint8)
     label[18:22, 25:35, 30:50] = 2
     label[19:21, 28:32, 48:55] = 1
     case = write_case(tmp_path, label)
-    made = _cropped(case, tmp_path / "raw", jitter, np.random.default_rng(3))
+    made = _cropped(case, tmp_path / "raw", margin, np.random.default_rng(3), [0, 1])
     image, mask = (sitk.ReadImage(str(path)) for path in (made.image, made.label))
     array = sitk.GetArrayFromImage(mask)
     assert image.GetSize() == mask.GetSize()
     assert array.sum() == np.count_nonzero(label == 1)
     assert set(np.unique(array)) == {0, 1}
-    if jitter == 0:
+    if margin == (30.0, 30.0):
         # 30 mm: 8 voxels (rounded up) along z, 15 along y and x, clipped to the image
         assert array.shape == (20, 40, 55)
         assert mask.GetOrigin() == pytest.approx((30.0, 20.0, 40.0))
 
 
+def test_the_warm_up_s_crops_keep_the_pancreas(tmp_path):
+    label = np.zeros((10, 12, 14), np.uint8)
+    label[3:6, 3:6, 3:9] = 2
+    label[4, 4, 8] = 1
+    case = write_case(tmp_path, label)
+    made = _cropped(case, tmp_path / "raw", (5, 9), np.random.default_rng(3), [0, 1, 2])
+    array = sitk.GetArrayFromImage(sitk.ReadImage(str(made.label)))
+    assert np.bincount(array.ravel())[1:].tolist() == [1, np.count_nonzero(label == 2)]
+
+
 def test_an_empty_label_map_is_refused(tmp_path):
     case = write_case(tmp_path, np.zeros((4, 4, 4), np.uint8))
     with pytest.raises(UserError, match="empty"):
-        _cropped(case, tmp_path / "raw", 0, np.random.default_rng(0))
+        _cropped(case, tmp_path / "raw", (30, 30), np.random.default_rng(0), [0, 1])
 
 
 def test_without_a_task_1_model_the_error_says_how_to_get_one(tmp_path):
