@@ -19,7 +19,7 @@ from gc_panther import __version__
 from gc_panther.errors import EXIT_FAILED, EXIT_OK, EXIT_USER, GCPantherError, UserError
 from gc_panther.evaluation import cli as evaluation_cli
 from gc_panther.phantom import cli as phantom_cli
-from gc_panther.settings import read_settings
+from gc_panther.settings import Settings, read_settings
 from gc_panther.training import cli as training_cli
 
 if TYPE_CHECKING:
@@ -55,7 +55,18 @@ FoldsOption = Annotated[
 NoMirroringOption = Annotated[
     bool, typer.Option("--no-mirroring", help="Do not average over mirrored copies.")
 ]
-StepSizeOption = Annotated[float, typer.Option(help="Distance of windows as a part of the patch.")]
+StepSizeOption = Annotated[
+    float | None,
+    typer.Option(help="Distance of windows as a part of the patch.", show_default="0.5"),
+]
+TimeLimitOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds until the mask is there: folds and mirrored copies that do not fit are "
+        "left out.",
+        show_default="none",
+    ),
+]
 ReportOption = Annotated[Path | None, typer.Option(help="Write the run report (JSON).")]
 
 
@@ -85,7 +96,8 @@ def run(
     keep_empty: KeepEmptyOption = False,
     folds: FoldsOption = None,
     no_mirroring: NoMirroringOption = False,
-    step_size: StepSizeOption = 0.5,
+    step_size: StepSizeOption = None,
+    time_limit: TimeLimitOption = None,
 ) -> None:
     """Segment one case as on the platform: from the input folder to the output folder."""
     from gc_panther.harness.run import run as run_case
@@ -97,7 +109,16 @@ def run(
         raise UserError("no task was chosen", fix="Give --task or set GC_PANTHER_TASK")
     manager = create_plugin_manager()
     choices = _choices(
-        model_dir, device, require_gpu, combine, keep_empty, folds, no_mirroring, step_size
+        settings,
+        model_dir=model_dir,
+        device=device,
+        require_gpu=require_gpu,
+        combine=combine,
+        keep_empty=keep_empty,
+        folds=folds,
+        no_mirroring=no_mirroring,
+        step_size=step_size,
+        time_limit=time_limit,
     )
     result = run_case(
         find_task(manager, name),
@@ -126,20 +147,31 @@ def predict(
     keep_empty: KeepEmptyOption = False,
     folds: FoldsOption = None,
     no_mirroring: NoMirroringOption = False,
-    step_size: StepSizeOption = 0.5,
+    step_size: StepSizeOption = None,
+    time_limit: TimeLimitOption = None,
 ) -> None:
     """Segment an image file."""
     from gc_panther.harness.predict import predict as predict_file
     from gc_panther.plugins import create_plugin_manager, find_task
 
+    settings = read_settings()
     manager = create_plugin_manager()
     choices = _choices(
-        model_dir, device, require_gpu, combine, keep_empty, folds, no_mirroring, step_size
+        settings,
+        model_dir=model_dir,
+        device=device,
+        require_gpu=require_gpu,
+        combine=combine,
+        keep_empty=keep_empty,
+        folds=folds,
+        no_mirroring=no_mirroring,
+        step_size=step_size,
+        time_limit=time_limit,
     )
     result = predict_file(
         find_task(manager, task),
         manager,
-        read_settings(),
+        settings,
         choices,
         image_path=image,
         mask_path=output,
@@ -306,6 +338,8 @@ def _quieten() -> None:
 
 
 def _choices(
+    settings: Settings,
+    *,
     model_dir: Path | None,
     device: str | None,
     require_gpu: bool,
@@ -313,29 +347,32 @@ def _choices(
     keep_empty: bool,
     folds: str | None,
     no_mirroring: bool,
-    step_size: float,
+    step_size: float | None,
+    time_limit: float | None,
 ) -> Choices:
     """What was chosen on the command line, else in the environment."""
     from gc_panther.harness.engine import Choices
+    from gc_panther.runtime.info import process_start
     from gc_panther.task import InferenceOptions
 
-    settings = read_settings()
     return Choices(
+        started=process_start(),
         device=device or settings.device,
         require_gpu=require_gpu or settings.require_gpu,
         model_dir=model_dir,
         options=InferenceOptions(
             combine=cast("Combine", combine or settings.combine),
             keep_empty=keep_empty or settings.keep_empty,
-            folds=_fold_list(folds),
-            mirroring=not no_mirroring,
-            step_size=step_size,
+            folds=_fold_list(folds or settings.folds),
+            mirroring=settings.mirroring and not no_mirroring,
+            step_size=settings.step_size if step_size is None else step_size,
         ),
+        time_limit=settings.time_limit if time_limit is None else time_limit,
     )
 
 
-def _fold_list(folds: str | None) -> tuple[int, ...] | None:
-    if folds is None:
+def _fold_list(folds: str) -> tuple[int, ...] | None:
+    if not folds:
         return None
     try:
         return tuple(dict.fromkeys(int(fold) for fold in folds.split(",")))

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gc_panther.errors import UserError
+
 #: setting -> (environment variable, default). An empty default means "not set".
 VARIABLES: Mapping[str, tuple[str, str]] = {
     "task": ("GC_PANTHER_TASK", ""),
@@ -20,6 +22,10 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "require_gpu": ("GC_PANTHER_REQUIRE_GPU", "0"),
     "combine": ("GC_PANTHER_COMBINE", "probabilities"),
     "keep_empty": ("GC_PANTHER_KEEP_EMPTY", "0"),
+    "folds": ("GC_PANTHER_FOLDS", ""),
+    "mirroring": ("GC_PANTHER_MIRRORING", "1"),
+    "step_size": ("GC_PANTHER_STEP_SIZE", "0.5"),
+    "time_limit": ("GC_PANTHER_TIME_LIMIT", ""),
     "log_level": ("LOG_LEVEL", "INFO"),
 }
 
@@ -43,6 +49,10 @@ class Settings:
         require_gpu: refuse to run without a usable GPU.
         combine: how folds are combined.
         keep_empty: leave an empty mask empty.
+        folds: the folds to use, as ``0,1,2``; empty means those the task requires.
+        mirroring: average over mirrored copies.
+        step_size: distance of windows as a part of the patch.
+        time_limit: seconds a run may take, or None.
         log_level: name of the logging level.
     """
 
@@ -57,6 +67,10 @@ class Settings:
     require_gpu: bool
     combine: str
     keep_empty: bool
+    folds: str
+    mirroring: bool
+    step_size: float
+    time_limit: float | None
     log_level: str
 
 
@@ -83,5 +97,16 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         require_gpu=value["require_gpu"].lower() in _TRUE,
         combine=value["combine"],
         keep_empty=value["keep_empty"].lower() in _TRUE,
+        folds=value["folds"],
+        mirroring=value["mirroring"].lower() in _TRUE,
+        step_size=_number("step_size", value["step_size"]),
+        time_limit=_number("time_limit", value["time_limit"]) if value["time_limit"] else None,
         log_level=value["log_level"],
     )
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UserError(f"{VARIABLES[name][0]} is {text!r}, which is no number") from error

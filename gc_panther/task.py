@@ -6,6 +6,7 @@ listing the tasks costs nothing.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -157,14 +158,31 @@ class Runtime:
 
 @dataclass(frozen=True)
 class CaseRun:
-    """What accompanies one case on its way through a segmenter."""
+    """What accompanies one case on its way through a segmenter.
+
+    Attributes:
+        progress: told of each pass.
+        clock: measures the stages.
+        deadline: when the segmenter should be done, on :func:`time.perf_counter`'s clock; None
+            where it may take its time.
+    """
 
     progress: Progress = field(default_factory=SilentProgress)
     clock: StageClock = field(default_factory=NoClock)
+    deadline: float | None = None
 
-    def within(self, part: str) -> CaseRun:
-        """The same run for one part of the work, whose stages are measured as ``part: stage``."""
-        return CaseRun(self.progress, _PartClock(part, self.clock))
+    def within(self, part: str, *, share: float = 1.0) -> CaseRun:
+        """The same run for one part of the work.
+
+        Args:
+            part: its stages are measured as ``part: stage``.
+            share: of the time that is left, from now on, where there is a deadline.
+        """
+        deadline = self.deadline
+        if deadline is not None:
+            now = time.perf_counter()
+            deadline = now + share * (deadline - now)
+        return CaseRun(self.progress, _PartClock(part, self.clock), deadline)
 
 
 class Segmenter(Protocol):

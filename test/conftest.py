@@ -180,12 +180,15 @@ def toy_plugin() -> Any:
     from gc_panther.hookspecs import hookimpl
     from gc_panther.task import Interface, Socket, Task
 
-    plugin = types.SimpleNamespace(calls=[], problems=[], change=lambda mask: mask, report_extra={})
+    plugin = types.SimpleNamespace(
+        calls=[], problems=[], runs=[], change=lambda mask: mask, report_extra={}
+    )
     image = Socket("toy-mri", "images/toy-folder")
     output = Socket("toy-mask", "images/toy-mask")
 
     class ToySegmenter:
         def segment(self, case: Any, run: Any) -> Segmentation:
+            plugin.runs.append(run)
             volume = case.images["toy-mri"]
             mask = plugin.change((volume.array_zyx > 250).astype(np.uint8))
             return Segmentation(Volume(mask, volume.geometry), {"toy": 1}, ("a note",))

@@ -25,6 +25,9 @@ from gc_panther.task import CaseRun, InferenceOptions, Progress, Runtime, Silent
 
 logger = logging.getLogger(__name__)
 
+#: Kept back from a time limit for checking and writing the mask, seconds.
+WRITING_S = 0.7
+
 COMBINE_MODES = ("probabilities", "logits", "vote")
 
 
@@ -37,12 +40,18 @@ class Choices:
         require_gpu: refuse to fall back on the CPU.
         model_dir: weights that go before all others.
         options: about inference.
+        time_limit: seconds from the start of the process to the mask, or None. The ensembles use
+            the folds and mirrored copies that fit, one fold without mirroring at least.
+        started: when the process started, on :func:`time.perf_counter`'s clock; None counts from
+            the engine's making.
     """
 
     device: str = "auto"
     require_gpu: bool = False
     model_dir: Path | None = None
     options: InferenceOptions = field(default_factory=InferenceOptions)
+    time_limit: float | None = None
+    started: float | None = None
 
     def __post_init__(self) -> None:
         if self.options.combine not in COMBINE_MODES:
@@ -54,6 +63,11 @@ class Choices:
             raise UserError(
                 f"the step size {self.options.step_size:g} is not above 0 and at most 1",
                 fix="It is the distance of windows as a part of the patch; the default is 0.5",
+            )
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise UserError(
+                f"the time limit {self.time_limit:g} s is not above 0",
+                fix="Give the seconds a run may take, or no limit",
             )
 
 
@@ -91,7 +105,8 @@ class Engine:
     ) -> None:
         self.task = task
         self._manager = manager
-        self._start = time.perf_counter()
+        self._start = time.perf_counter() if choices.started is None else choices.started
+        self._time_limit = choices.time_limit
         roots = weight_roots(settings, choices.model_dir)
         explicit = (choices.model_dir or settings.model_dir) is not None
         self._models = find_models(task, roots, explicit=explicit) if task.models else {}
@@ -159,9 +174,14 @@ class Engine:
         hook.gc_panther_before_case(task=self.task, case=case)
         clock = Clock()
         start = time.perf_counter()
+        # The first case's time began with the process, the others' begins with them.
+        began, self._start = self._start, start
+        deadline = None
+        if self._time_limit is not None:
+            deadline = began + self._time_limit - WRITING_S
         with _clear_memory_errors(f"segmenting {case.name}"):
             segmentation = self._segmenter.segment(
-                case, CaseRun(progress=progress or SilentProgress(), clock=clock)
+                case, CaseRun(progress or SilentProgress(), clock, deadline)
             )
         check_mask(segmentation.mask, next(iter(case.images.values())).geometry, self.task)
         for note in segmentation.notes:
@@ -181,7 +201,7 @@ class Engine:
                 "load": self._load_seconds,
                 **clock.seconds,
                 "segment": segmenting,
-                "total": time.perf_counter() - self._start,
+                "total": time.perf_counter() - began,
             },
         )
         logger.info("segmented %s in %.1f s", case.name, segmenting)

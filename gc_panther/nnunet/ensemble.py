@@ -7,7 +7,8 @@ the network's grid to the image's, and from logits to labels).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -20,11 +21,23 @@ from gc_panther.errors import GCPantherError, ProcessingError, UserError, Weight
 from gc_panther.nnunet.model_folder import ModelFolder
 from gc_panther.nnunet.preprocessing import NetworkInput, preprocess
 from gc_panther.nnunet.resampling import resample
-from gc_panther.nnunet.windows import Slices, mirror_combinations, predict_windows, window_slices
+from gc_panther.nnunet.windows import (
+    OutOfTimeError,
+    Slices,
+    mirror_combinations,
+    predict_windows,
+    window_slices,
+)
 from gc_panther.task import CaseRun, Combine, InferenceOptions
 
 #: Packages whose network classes and layers plans may name.
 _TRUSTED_PACKAGES = ("dynamic_network_architectures.", "torch.nn.")
+
+#: Part by which a pass may take longer than measured before it breaks a plan.
+CAUTION = 0.15
+
+#: Kept back from a deadline for what follows the passes, besides combining the folds; seconds.
+SPARE_S = 0.3
 
 #: Windows of up to so many voxels go through the network in pairs on a CPU.
 _SMALL_WINDOW = 2**20
@@ -58,6 +71,23 @@ class Prediction:
     def probability_zyx(self, label: int) -> np.ndarray:
         """Probability of one label, float32, shape (z, y, x)."""
         return self.probabilities[label]
+
+
+@dataclass(frozen=True)
+class _PreparedCase:
+    """What the folds of an ensemble share.
+
+    Attributes:
+        prepared: the preprocessed image and how to come back from its grid.
+        data: the image on the device, at least a patch large, shape (1, i, j, k).
+        unpad: what undoes that padding.
+        slices: the windows.
+    """
+
+    prepared: NetworkInput
+    data: torch.Tensor
+    unpad: Slices
+    slices: Sequence[Slices]
 
 
 class Ensemble:
@@ -128,7 +158,13 @@ class Ensemble:
                 prepared = preprocess(volume_lps, self._plans, self._configuration)
                 data, unpad = self._padded(prepared.data)
             slices = window_slices(data.shape[1:], self._patch, self._options.step_size)
-            mean, labels = self._combined(prepared, data, unpad, slices, run)
+            case = _PreparedCase(prepared, data, unpad, slices)
+            if run.deadline is None:
+                parts: Iterable[torch.Tensor] = self._all_folds(case, run)
+                limited: dict[str, Any] = {}
+            else:
+                parts, limited = self._folds_in_time(case, run, run.deadline)
+            mean, labels = self._combined(prepared, parts, run)
         passes = len(slices) * 2 ** len(self._mirroring_axes) * len(self._weights)
         facts = {
             "folds": list(self._weights),
@@ -137,28 +173,102 @@ class Ensemble:
             "step_size": self._options.step_size,
             "windows": len(slices),
             "passes": passes,
+            **limited,
         }
         return Prediction(labels.to(torch.uint8).numpy(), mean.numpy(), facts)
 
+    def _all_folds(self, case: _PreparedCase, run: CaseRun) -> Iterator[torch.Tensor]:
+        """Each fold's logits on the network's grid, one after the other."""
+        mirroring = mirror_combinations(self._mirroring_axes)
+        for number, fold in enumerate(self._weights, start=1):
+            label = f"{self.model.path.name}: fold {number} of {len(self._weights)}"
+            yield self._fold_logits(fold, label, case, mirroring, run)
+
+    def _folds_in_time(
+        self, case: _PreparedCase, run: CaseRun, deadline: float
+    ) -> tuple[list[torch.Tensor], dict[str, Any]]:
+        """Logits of the folds, and over the mirrored copies, that a deadline allows.
+
+        First the folds without mirroring, the first of them whatever the time; then as many
+        mirrored copies of each as fit. What is begun and does not end in time is left out.
+
+        Returns:
+            Logits on the network's grid, one tensor per fold, and the facts about what was used.
+        """
+        mirroring = mirror_combinations(self._mirroring_axes)
+        folds = list(self._weights)
+        name = self.model.path.name
+
+        def seconds_left() -> float:
+            """Until the last moment at which the folds that are there can still be combined."""
+            return deadline - time.perf_counter() - SPARE_S - finishing * len(logits)
+
+        finishing = 0.0
+        logits: dict[int, torch.Tensor] = {}
+        copies = dict.fromkeys(folds, 0)
+        begin = time.perf_counter()
+        logits[folds[0]] = self._fold_logits(folds[0], f"{name}: fold 1", case, mirroring[:1], run)
+        copies[folds[0]] = 1
+        unit = time.perf_counter() - begin
+        begin = time.perf_counter()
+        if self._options.combine != "logits":
+            with run.clock.stage("resample"):
+                torch.softmax(self._on_covered_box(logits[folds[0]], case.prepared).float(), 0)
+        finishing = time.perf_counter() - begin
+
+        def add(fold: int, chosen: list[tuple[int, ...]]) -> bool:
+            """Whether these copies of a fold were finished in time."""
+            needed = unit * len(chosen)
+            if seconds_left() - (0 if fold in logits else finishing) < needed * (1 + CAUTION):
+                return False
+            label = f"{name}: fold {folds.index(fold) + 1} of {len(folds)}"
+            try:
+                more = self._fold_logits(fold, label, case, chosen, run, lambda: seconds_left() < 0)
+            except OutOfTimeError:
+                return False
+            total = copies[fold] + len(chosen)
+            if fold in logits:
+                sums = logits[fold].float() * copies[fold] + more.float() * len(chosen)
+                more = (sums / total).half()
+            logits[fold], copies[fold] = more, total
+            return True
+
+        for fold in folds[1:]:
+            if not add(fold, mirroring[:1]):
+                break
+        for number, fold in enumerate(logits):
+            waiting = len(logits) - number
+            affordable = int(seconds_left() / (unit * (1 + CAUTION)) / waiting)
+            chosen = mirroring[1 : 1 + max(0, affordable)]
+            if chosen:
+                add(fold, chosen)
+        facts: dict[str, Any] = {
+            "folds": list(logits),
+            "passes": len(case.slices) * sum(copies.values()),
+            "mirrored_copies": [copies[fold] for fold in logits],
+        }
+        wanted = len(folds) * len(mirroring)
+        if sum(copies.values()) < wanted:
+            facts["dropped"] = (
+                f"{name}: the time limit left {sum(copies.values())} of {wanted} passes per window "
+                f"({len(logits)} of {len(folds)} folds, "
+                f"{min(copies[fold] for fold in logits)} of {len(mirroring)} mirrored copies)"
+            )
+        return list(logits.values()), facts
+
     def _combined(
-        self,
-        prepared: NetworkInput,
-        data: torch.Tensor,
-        unpad: Slices,
-        slices: Sequence[Slices],
-        run: CaseRun,
+        self, prepared: NetworkInput, parts: Iterable[torch.Tensor], run: CaseRun
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Probabilities, shape (heads, z, y, x), and labels, shape (z, y, x).
 
-        Only sums over the folds are kept.
+        Only sums over the folds, whose logits on the network's grid ``parts`` gives, are kept.
         """
         combine = self._options.combine
         total: torch.Tensor | None = None
         votes: torch.Tensor | None = None
-        for number, fold in enumerate(self._weights, start=1):
-            with run.clock.stage("network"):
-                label = f"{self.model.path.name}: fold {number} of {len(self._weights)}"
-                part = self._fold_logits(fold, label, data, slices, run)[unpad].cpu()
+        count = 0
+        for part in parts:
+            count += 1
             if combine != "logits":
                 with run.clock.stage("resample"):
                     logits = self._on_covered_box(part, prepared)
@@ -169,7 +279,7 @@ class Ensemble:
             total = part if total is None else total.add_(part)
         assert total is not None, "a model folder has at least one fold"  # noqa: S101
         with run.clock.stage("resample"):
-            mean = total.div_(len(self._weights))
+            mean = total.div_(count)
             decision = mean
             if combine == "logits":
                 # Still in half precision: nnU-Net decides by the rounded logits.
@@ -198,42 +308,48 @@ class Ensemble:
         self,
         fold: int,
         label: str,
-        data: torch.Tensor,
-        slices: Sequence[Slices],
+        case: _PreparedCase,
+        mirroring: Sequence[tuple[int, ...]],
         run: CaseRun,
+        out_of_time: Callable[[], bool] = lambda: False,
     ) -> torch.Tensor:
-        """One fold's logits on the network's grid, half precision, padding included."""
-        network = self._network
-        network.load_state_dict(
-            {name: value.to(self._device) for name, value in self._weights[fold].items()},
-            assign=True,
-        )
-        network.eval()
-        mirroring = mirror_combinations(self._mirroring_axes)
+        """One fold's logits on the network's grid, half precision, in the main memory.
+
+        Raises:
+            OutOfTimeError: ``out_of_time`` said so.
+        """
         with ExitStack() as stack:
+            stack.enter_context(run.clock.stage("network"))
+            network = self._network
+            network.load_state_dict(
+                {name: value.to(self._device) for name, value in self._weights[fold].items()},
+                assign=True,
+            )
+            network.eval()
             if self._device.type == "cuda":
                 stack.enter_context(torch.autocast("cuda"))
                 # All windows have one shape, so it pays to let cuDNN try its algorithms.
                 stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))
-            run.progress.start(label, len(slices) * len(mirroring))
+            run.progress.start(label, len(case.slices) * len(mirroring))
             stack.callback(run.progress.finish)
             logits = predict_windows(
                 network,
-                data,
+                case.data,
                 self._heads,
-                slices,
+                case.slices,
                 self._patch,
                 mirroring,
                 run.progress.advance,
                 self._batch,
+                out_of_time,
             )
-        if not bool(torch.isfinite(logits).all()):
-            raise ProcessingError(
-                "a network gave NaN or infinity",
-                where=f"fold {fold} of {self.model.path}",
-                fix="Look at the image's intensities; if they are sound, the weights are not",
-            )
-        return logits
+            if not bool(torch.isfinite(logits).all()):
+                raise ProcessingError(
+                    "a network gave NaN or infinity",
+                    where=f"fold {fold} of {self.model.path}",
+                    fix="Look at the image's intensities; if they are sound, the weights are not",
+                )
+            return logits[case.unpad].cpu()
 
     def _on_covered_box(self, logits: torch.Tensor, prepared: NetworkInput) -> torch.Tensor:
         """Logits on the covered part of the image, half precision, shape (heads, i, j, k)."""

@@ -58,12 +58,12 @@ def segment_tumour(
     prediction = ensemble.predict(volume_lps, run)
     mask_zyx = (prediction.labels_zyx == label).astype(np.uint8)
     empty = "no"
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = (prediction.facts["dropped"],) if "dropped" in prediction.facts else ()
     if not mask_zyx.any():
         if keep_empty:
-            empty, notes = "kept empty", (NOTE_EMPTY_KEPT,)
+            empty, notes = "kept empty", (*notes, NOTE_EMPTY_KEPT)
         else:
-            empty, notes = "most probable component kept", (NOTE_FALLBACK,)
+            empty, notes = "most probable component kept", (*notes, NOTE_FALLBACK)
             component = most_probable_component(prediction.probability_zyx(label))
             mask_zyx = component.astype(np.uint8)
     return TumourMask(mask_zyx, {**prediction.facts, "empty_mask": empty}, notes)

@@ -10,6 +10,10 @@ import torch
 Slices = tuple[slice, ...]
 
 
+class OutOfTimeError(Exception):
+    """A deadline passed; what was begun is worth nothing."""
+
+
 def window_slices(shape: Sequence[int], patch: Sequence[int], step_size: float) -> list[Slices]:
     """Index expressions, channel axis included, of nnU-Net's windows over an image.
 
@@ -42,6 +46,7 @@ def predict_windows(
     mirroring: Sequence[tuple[int, ...]],
     on_pass: Callable[[], None],
     batch: int = 1,
+    out_of_time: Callable[[], bool] = lambda: False,
 ) -> torch.Tensor:
     """Average a network's logits over overlapping, mirrored windows.
 
@@ -59,9 +64,13 @@ def predict_windows(
         on_pass: called once for each mirrored window that is done.
         batch: mirrored windows given to the network at once, at most; the order of the sums does
             not depend on it.
+        out_of_time: asked before each pass whether to give up.
 
     Returns:
         Half-precision logits, shape (heads, i, j, k); infinite where they overflow.
+
+    Raises:
+        OutOfTimeError: ``out_of_time`` said so.
     """
     from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
@@ -75,6 +84,8 @@ def predict_windows(
     total: torch.Tensor | None = None
     done = 0
     for start in range(0, len(jobs), batch):
+        if out_of_time():
+            raise OutOfTimeError
         chunk = jobs[start : start + batch]
         tiles = torch.stack([torch.flip(data[window], _spatial(axes)) for window, axes in chunk])
         for (window, flipped), answer in zip(chunk, network(tiles), strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -63,3 +65,15 @@ def installed_version(name: str) -> str | None:
 
 def _shown(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
+
+
+def process_start() -> float:
+    """When this process was started, on :func:`time.perf_counter`'s clock; now if unknown."""
+    now = time.perf_counter()
+    try:
+        # proc(5): the 22nd field, counted from the end of the command's name in parentheses.
+        fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (AttributeError, OSError, ValueError, IndexError):
+        return now
+    return now - max(0.0, age)

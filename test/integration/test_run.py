@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -344,3 +345,43 @@ def test_weights_that_carry_code_are_refused_and_the_code_is_not_run(
     assert done.stderr.count("\n") == 1
     assert not proof.exists()
     assert not mask.exists()
+
+
+def test_a_time_limit_reaches_the_segmenter(
+    toy_command_line: CommandLine,
+    toy_input: Path,
+    toy_plugin: Any,
+    tmp_path: Path,
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setenv("GC_PANTHER_TIME_LIMIT", "100000000")
+    before = time.perf_counter()
+    assert run(toy_command_line, toy_input, tmp_path / "output") == 0
+    assert toy_plugin.runs[-1].deadline > before
+    monkeypatch.delenv("GC_PANTHER_TIME_LIMIT")
+    assert run(toy_command_line, toy_input, tmp_path / "again") == 0
+    assert toy_plugin.runs[-1].deadline is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("GC_PANTHER_TIME_LIMIT", "soon", "no number"),
+        ("GC_PANTHER_TIME_LIMIT", "-3", "not above 0"),
+        ("GC_PANTHER_FOLDS", "a,b", "no list of folds"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(
+    variable: str,
+    value: str,
+    said: str,
+    toy_command_line: CommandLine,
+    toy_input: Path,
+    tmp_path: Path,
+    monkeypatch: Any,
+    capfd: Any,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert run(toy_command_line, toy_input, tmp_path / "output") == 2
+    assert said in capfd.readouterr().err
+    assert not (tmp_path / "output").exists() or not files_in(tmp_path / "output")

@@ -13,6 +13,8 @@ from gc_panther_task2.localizer import Localizer
 from gc_panther_task2.plugin import IMAGE, MODEL
 from gc_panther_task2.roi import find_region
 
+#: Part of a time limit that the localizer may use.
+LOCALIZER_SHARE = 0.4
 NOTE_NO_PANCREAS = "No pancreas was found; the whole image was segmented"
 
 
@@ -40,7 +42,9 @@ class Task2Segmenter:
         """
         image = case.images[IMAGE.slug]
         volume_lps = to_lps(image)
-        region = find_region(volume_lps, self._localizer, run.within("localizer"))
+        region = find_region(
+            volume_lps, self._localizer, run.within("localizer", share=LOCALIZER_SHARE)
+        )
         tumour = segment_tumour(
             self._ensemble, region.volume, run, keep_empty=self._options.keep_empty
         )
@@ -53,4 +57,6 @@ class Task2Segmenter:
             "localizer": {**region.facts, "found": region.found},
         }
         notes = tumour.notes if region.found else (NOTE_NO_PANCREAS, *tumour.notes)
+        if "dropped" in region.facts:
+            notes = (region.facts["dropped"], *notes)
         return Segmentation(mask, details=details, notes=notes)

@@ -1,4 +1,5 @@
 import json
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,7 +11,7 @@ from gc_panther.errors import ProcessingError, UserError, WeightsError
 from gc_panther.nnunet import ensemble as module
 from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.task import CaseRun, InferenceOptions, SilentProgress
 
 ARRAY = np.random.default_rng(3).integers(1, 900, (6, 14, 12)).astype(np.int16)
 IMAGE = Volume(ARRAY, Geometry((12, 14, 6), (2.0, 2.0, 4.0)))
@@ -210,3 +211,77 @@ def test_other_runtime_errors_are_not_taken_for_memory(folder, monkeypatch):
     monkeypatch.setattr(module, "predict_windows", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         ensemble(folder).predict(IMAGE, CaseRun())
+
+
+def in_time(seconds, folder, **options):
+    loaded = ensemble(folder, mirroring=True, **options)
+    return loaded.predict(IMAGE, CaseRun(deadline=time.perf_counter() + seconds))
+
+
+@pytest.mark.parametrize("combine", ["probabilities", "logits", "vote"])
+def test_a_deadline_that_passed_leaves_one_fold_without_mirroring(combine, folder):
+    limited = in_time(-1, folder, combine=combine)
+    assert limited.facts["folds"] == [0]
+    assert limited.facts["mirrored_copies"] == [1]
+    assert limited.facts["passes"] == limited.facts["windows"]
+    assert "(1 of 3 folds, 1 of 8 mirrored copies)" in limited.facts["dropped"]
+    alone = ensemble(folder, (0,), combine=combine, mirroring=False).predict(IMAGE, CaseRun())
+    assert np.array_equal(limited.labels_zyx, alone.labels_zyx)
+
+
+def test_a_deadline_far_away_changes_nothing_but_rounding(folder):
+    limited, free = in_time(1e6, folder), ensemble(folder, mirroring=True).predict(IMAGE, CaseRun())
+    assert {**limited.facts, "mirrored_copies": None} == {**free.facts, "mirrored_copies": None}
+    assert limited.facts["mirrored_copies"] == [8, 8, 8]
+    assert np.abs(limited.probabilities - free.probabilities).max() < 2e-3
+
+
+def test_folds_go_before_mirrored_copies_and_what_is_too_late_is_left_out(folder, monkeypatch):
+    """On a clock that a pass moves by one second, and combining a fold by nothing."""
+    now = [0.0]
+
+    class Moves:
+        def start(self, label, total):
+            pass
+
+        def advance(self, steps=1):
+            now[0] += 1.0
+
+        def finish(self):
+            pass
+
+    loaded = ensemble(folder, mirroring=True)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+
+    def with_limit(seconds):
+        now[0] = 0.0
+        run = CaseRun(progress=Moves(), deadline=seconds)
+        facts = loaded.predict(IMAGE, run).facts
+        assert now[0] <= run.deadline
+        return facts["folds"], facts["mirrored_copies"]
+
+    # One window: a copy of a fold is one pass of one second, planned for with some caution.
+    spare, each = module.SPARE_S, 1 + module.CAUTION
+    assert with_limit(1 + spare + 1) == ([0], [1])
+    assert with_limit(2 + spare + 1) == ([0, 1], [1, 1])
+    assert with_limit(3 + spare + 1) == ([0, 1, 2], [1, 1, 1])
+    assert with_limit(3 + spare + 6.1 * each) == ([0, 1, 2], [3, 3, 3])
+    assert with_limit(3 + spare + 21.1 * each) == ([0, 1, 2], [8, 8, 8])
+
+
+def test_passes_that_turn_out_slow_are_given_up(folder, monkeypatch):
+    now, seconds = [0.0], [1.0]
+
+    class Moves(SilentProgress):
+        def start(self, label, total):
+            seconds[0] = 20.0 if "fold 2" in label and total > 1 else 1.0
+
+        def advance(self, steps=1):
+            now[0] += seconds[0]
+
+    loaded = ensemble(folder, mirroring=True)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    facts = loaded.predict(IMAGE, CaseRun(progress=Moves(), deadline=60.0)).facts
+    assert facts["mirrored_copies"] == [8, 1, 1]
+    # Not more than the one batch of two that was running.
+    assert now[0] <= 60 + 2 * 20

@@ -1,0 +1,88 @@
+"""The built images, started as the platform starts them. `./do_build.sh TASK` builds one."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTPUT = "images/pancreatic-tumor-segmentation"
+AS_THE_PLATFORM = shlex.split(
+    "--network none --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges "
+    "--pids-limit 256 --shm-size 1m -e GC_PANTHER_DEVICE=cpu -v /output"
+)
+
+pytestmark = [pytest.mark.container, pytest.mark.slow]
+
+
+def docker(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["docker", *arguments], capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+@pytest.fixture(params=["task1", "task2"])
+def task(request):
+    try:
+        answers = docker("info", timeout=10).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        answers = False
+    if not answers:
+        pytest.skip("no Docker engine answers")
+    if docker("image", "inspect", f"gc-panther-{request.param}").returncode != 0:
+        pytest.skip(f"gc-panther-{request.param} is not built (./do_build.sh {request.param})")
+    return request.param
+
+
+def run_image(task: str, given: Path, out: Path, *options: str):
+    """Exit status, stdout and stderr of one start; /output is copied to ``out``."""
+    created = docker(
+        "create", *AS_THE_PLATFORM, *options, "-v", f"{given}:/input:ro", f"gc-panther-{task}"
+    )
+    assert created.returncode == 0, created.stderr
+    container = created.stdout.strip()
+    try:
+        ran = docker("start", "--attach", container)
+        docker("cp", f"{container}:/output/.", str(out))
+    finally:
+        docker("rm", "--force", "--volumes", container)
+    return ran
+
+
+def test_the_mask_is_the_one_the_command_line_writes(task, tmp_path):
+    given = ROOT / "test" / "cases" / task / "input"
+    ran = run_image(task, given, tmp_path / "container", "--memory", "8g")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+    (mask,) = (tmp_path / "container" / OUTPUT).iterdir()
+    command_line = str(Path(sys.executable).with_name("gc-panther"))
+    with_cli = [command_line, "run", "--task", task, "--device", "cpu"]
+    subprocess.run(
+        [*with_cli, "--input", str(given), "--output", str(tmp_path / "cli")],
+        check=True,
+        capture_output=True,
+    )
+    (expected,) = (tmp_path / "cli" / OUTPUT).iterdir()
+    assert mask.read_bytes() == expected.read_bytes()
+    (image,) = (given / "images").rglob("*.mha")
+    image, mask = sitk.ReadImage(str(image)), sitk.ReadImage(str(mask))
+    assert mask.GetSize() == image.GetSize()
+    assert mask.GetPixelID() == sitk.sitkUInt8
+
+
+def test_a_damaged_image_ends_in_one_line_and_nothing_in_output(task, tmp_path):
+    given = tmp_path / "input"
+    shutil.copytree(ROOT / "test" / "cases" / task / "input", given)
+    (image,) = (given / "images").rglob("*.mha")
+    image.write_bytes(image.read_bytes()[:5000])
+    ran = run_image(task, given, tmp_path / "out")
+    assert ran.returncode == 2
+    # ITK says something of its own before.
+    assert ran.stderr.splitlines()[-1].startswith("error: the image file is damaged")
+    assert not list((tmp_path / "out").iterdir())
