@@ -259,6 +259,28 @@ def doctor(
         raise GCPantherError(f"not ready: {', '.join(failed)}", fix="The table says what to do")
 
 
+def pack(
+    model_folder: Annotated[Path, typer.Argument(help="nnU-Net's folder of the trained folds.")],
+    out: Annotated[Path, typer.Argument(help="The pack to make.")],
+    half: Annotated[
+        bool, typer.Option("--half", help="Half precision, for deployment on GPUs.")
+    ] = False,
+    folds: FoldsOption = None,
+) -> None:
+    """Pack a model for inference: weights only, stored once, with a checked manifest."""
+    from gc_panther.nnunet.model_folder import open_model_folder
+    from gc_panther.nnunet.pack import sizes, write_pack
+
+    model = open_model_folder(model_folder, _fold_list(folds or ""))
+    manifest = write_pack(model, out, half=half)
+    size = sizes(model, manifest)
+    print(
+        f"{len(manifest.folds)} folds, {size['checkpoints'] / 1e6:.1f} MB of checkpoints, "
+        f"{size['pack'] / 1e6:.1f} MB in the pack (1/{size['checkpoints'] / size['pack']:.2f})"
+    )
+    print(f"pack: {out}")
+
+
 def build_app(manager: pluggy.PluginManager) -> typer.Typer:
     """The whole command line, with the commands that plugins add."""
     app = typer.Typer(
@@ -268,7 +290,7 @@ def build_app(manager: pluggy.PluginManager) -> typer.Typer:
         add_completion=False,
     )
     app.callback(invoke_without_command=True)(_root)
-    for command in (run, predict, tasks, info, doctor):
+    for command in (run, predict, tasks, info, doctor, pack):
         app.command()(command)
     app.add_typer(phantom_cli.app, name="phantom", help="Make digital abdominal MR phantoms.")
     training_cli.register(app)

@@ -1,10 +1,10 @@
 """Reads nnU-Net model folders, and refuses what is incomplete or unsafe.
 
-Two layouts are known, nnU-Net's own::
+Three layouts are known: weights packs (:mod:`gc_panther.nnunet.pack`), nnU-Net's own folders::
 
     plans.json  dataset.json  fold_0/checkpoint_final.pth  fold_1/checkpoint_final.pth  …
 
-and the flat one in which PANTHER's organisers publish their baseline::
+and the flat ones in which PANTHER's organisers publish their baseline::
 
     plans.json  dataset.json  checkpoint_best_PantherTask1_fold_0.pth  …
 
@@ -23,6 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gc_panther.errors import WeightsError
+from gc_panther.nnunet.pack import (
+    MANIFEST,
+    PackManifest,
+    read_manifest,
+    read_packed_weights,
+    verify,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +57,7 @@ class ModelFolder:
         labels: value of each label by its name, background (0) included; the networks have one
             output per label, in the order of the values.
         checkpoints: file of each fold, by fold.
+        pack: the manifest, where the folder is a weights pack.
     """
 
     path: Path
@@ -60,12 +68,13 @@ class ModelFolder:
     mirroring_axes: tuple[int, ...]
     labels: Mapping[str, int]
     checkpoints: Mapping[int, Path]
+    pack: PackManifest | None = None
 
     def read_weights(self, fold: int) -> dict[str, torch.Tensor]:
         """Read the network weights of one fold into memory, on the CPU.
 
         Tensors that share memory in the file (nnU-Net's decoder refers to its encoder) share it
-        here too.
+        here too. A pack's file is checked against its digest first.
 
         Raises:
             WeightsError: the file is damaged, needs code to load, or holds NaN or infinity.
@@ -73,8 +82,11 @@ class ModelFolder:
         import torch
 
         path = self.checkpoints[fold]
-        # The copy lets go of the mapped file, half of which is the optimizer's.
-        weights = copy.deepcopy(dict(read_checkpoint(path)["network_weights"]))
+        if self.pack is not None:
+            weights = read_packed_weights(self.path, self.pack, fold)
+        else:
+            # The copy lets go of the mapped file, half of which is the optimizer's.
+            weights = copy.deepcopy(dict(read_checkpoint(path)["network_weights"]))
         for name, value in weights.items():
             if not isinstance(value, torch.Tensor):
                 raise WeightsError("a network weight is no tensor", where=f"{path} ({name})")
@@ -105,7 +117,9 @@ def open_model_folder(path: Path, folds: tuple[int, ...] | None = None) -> Model
     path = Path(path)
     if not path.is_dir():
         raise WeightsError("there is no such model folder", where=path)
-    checkpoints = _wanted_checkpoints(path, folds)
+    if (path / MANIFEST).is_file():
+        return _open_pack(path, folds)
+    checkpoints = _wanted(path, _find_checkpoints(path), folds)
     contents = {fold: read_checkpoint(file) for fold, file in checkpoints.items()}
     first = next(iter(contents.values()))
     init = first.get("init_args") or {}
@@ -194,8 +208,34 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _wanted_checkpoints(path: Path, folds: tuple[int, ...] | None) -> dict[int, Path]:
-    found = _find_checkpoints(path)
+def _open_pack(path: Path, folds: tuple[int, ...] | None) -> ModelFolder:
+    manifest = read_manifest(path)
+    for name in ("plans.json", "dataset.json"):
+        verify(path, manifest, name)
+    plans = _read_document(path, path / "plans.json", None)
+    dataset_json = _read_document(path, path / "dataset.json", None)
+    if manifest.configuration not in plans.get("configurations", {}):
+        raise WeightsError(
+            f"the plans have no configuration {manifest.configuration!r}",
+            where=path,
+            fix=_SAME_TRAINING,
+        )
+    _refuse_unsupported(path, plans, dataset_json, manifest.configuration)
+    found = {fold: path / name for fold, name in manifest.folds.items()}
+    return ModelFolder(
+        path=path,
+        plans=plans,
+        dataset_json=dataset_json,
+        configuration=manifest.configuration,
+        trainer_name=manifest.trainer_name,
+        mirroring_axes=manifest.mirroring_axes,
+        labels=_labels(path, dataset_json),
+        checkpoints=_wanted(path, found, folds),
+        pack=manifest,
+    )
+
+
+def _wanted(path: Path, found: dict[int, Path], folds: tuple[int, ...] | None) -> dict[int, Path]:
     if not found:
         raise WeightsError(
             "the model folder holds no checkpoint",

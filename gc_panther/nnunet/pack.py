@@ -1,0 +1,273 @@
+"""Weights packs: what inference needs of a model folder, and nothing else.
+
+A checkpoint of nnU-Net is twice as large as its network (the optimizer's momentum), stores
+nothing by which damage would be noticed, and is a pickle. A pack holds::
+
+    pack.json               what it is made of, with the size and SHA-256 of every other file
+    plans.json  dataset.json  MODEL_CARD.md …
+    fold_0.safetensors  fold_1.safetensors  …
+
+Tensors that are one in memory (nnU-Net's decoder refers to its encoder) are stored once; the
+manifest knows their other names. The same model folder always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gc_panther import __version__
+from gc_panther.errors import UserError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+    from gc_panther.nnunet.model_folder import ModelFolder
+
+MANIFEST = "pack.json"
+Precision = Literal["float32", "float16"]
+
+#: Files beside the folds that are taken along: what a person reads, what MRSegmentator asks for.
+_COMPANIONS = ("MODEL_CARD.md", "LICENSE", "version.json")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PackedFile(_Section):
+    """One file of a pack.
+
+    Attributes:
+        bytes: its size.
+        sha256: its digest, hexadecimal.
+    """
+
+    bytes: int
+    sha256: str
+
+
+class PackManifest(_Section):
+    """What ``pack.json`` says.
+
+    Attributes:
+        format: tells a pack from other folders.
+        version: of the format.
+        precision: of the weights.
+        configuration: name of the plans' configuration.
+        trainer_name: class that trained the networks.
+        mirroring_axes: spatial axes of the network's input that may be mirrored.
+        folds: file of each fold.
+        aliases: further names of stored tensors, by name.
+        files: every other file of the pack.
+        provenance: where it comes from.
+    """
+
+    format: Literal["gc_panther weights pack"] = "gc_panther weights pack"
+    version: Literal[1] = 1
+    precision: Precision
+    configuration: str
+    trainer_name: str
+    mirroring_axes: tuple[int, ...]
+    folds: dict[int, str]
+    aliases: dict[str, str]
+    files: dict[str, PackedFile]
+    provenance: dict[str, Any]
+
+
+def write_pack(model: ModelFolder, out: Path, *, half: bool = False) -> PackManifest:
+    """Pack the folds of a model folder.
+
+    Args:
+        model: an opened folder, itself a pack or not.
+        out: folder to make; it appears when all is written.
+        half: store the weights in half precision, for deployment on GPUs; they are rounded.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: the folder is there already.
+        WeightsError: a checkpoint is damaged, or half precision cannot hold its weights.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    if out.exists():
+        raise UserError("the pack's folder is there already", where=out, fix="Name a new folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        part.chmod(0o755)
+        for name, document in (("plans.json", model.plans), ("dataset.json", model.dataset_json)):
+            text = json.dumps(document, indent=1, sort_keys=True) + "\n"
+            (part / name).write_text(text, encoding="utf-8")
+        for name in _COMPANIONS:
+            if (model.path / name).is_file():
+                shutil.copyfile(model.path / name, part / name)
+        aliases = _common_aliases(model)
+        sources = {}
+        for fold, checkpoint in model.checkpoints.items():
+            weights = {
+                name: value.contiguous()
+                for name, value in model.read_weights(fold).items()
+                if name not in aliases
+            }
+            if half:
+                weights = {name: _halved(name, value) for name, value in weights.items()}
+            file = part / f"fold_{fold}.safetensors"
+            save_file(weights, file, {"format": "pt"})
+            # Readable for the container's user, as the other files are.
+            file.chmod(0o644)
+            sources[str(fold)] = {"file": checkpoint.name, "sha256": sha256_of(checkpoint)}
+            del weights
+        manifest = PackManifest(
+            precision="float16" if half else "float32",
+            configuration=model.configuration,
+            trainer_name=model.trainer_name,
+            mirroring_axes=model.mirroring_axes,
+            folds={fold: f"fold_{fold}.safetensors" for fold in model.checkpoints},
+            aliases=aliases,
+            files={
+                path.name: PackedFile(bytes=path.stat().st_size, sha256=sha256_of(path))
+                for path in sorted(part.iterdir())
+            },
+            provenance={
+                "packed_by": f"gc_panther {__version__}, torch {torch.__version__}",
+                "folder": model.path.resolve().name,
+                "checkpoints": sources,
+            },
+        )
+        text = manifest.model_dump_json(indent=1) + "\n"
+        (part / MANIFEST).write_text(text, encoding="utf-8")
+        part.rename(out)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return manifest
+
+
+def read_manifest(folder: Path) -> PackManifest:
+    """Read ``pack.json`` and check that every file it names is there in its size.
+
+    Raises:
+        WeightsError: a file is missing, has another size, or is not what the manifest wants.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = PackManifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, ValueError) as error:
+        raise WeightsError(
+            "the manifest of the weights pack is damaged or of another version",
+            where=path,
+            fix="Copy the pack again, or make it anew with gc-panther pack",
+        ) from error
+    for name, wanted in manifest.files.items():
+        file = folder / name
+        if Path(name).name != name:
+            raise WeightsError(f"the manifest names a file outside the pack ({name})", where=path)
+        if not file.is_file():
+            raise WeightsError(
+                f"{name} is missing from the weights pack", where=folder, fix="Copy the pack again"
+            )
+        if file.stat().st_size != wanted.bytes:
+            raise WeightsError(
+                f"{name} has {file.stat().st_size} bytes, the pack's manifest says {wanted.bytes}",
+                where=file,
+                fix="The copy is incomplete or was changed; copy the pack again",
+            )
+    return manifest
+
+
+def verify(folder: Path, manifest: PackManifest, name: str) -> None:
+    """Check the content of one file.
+
+    Raises:
+        WeightsError: it is not the file that was packed.
+    """
+    if name not in manifest.files:
+        raise WeightsError(f"the manifest does not know {name}", where=folder / MANIFEST)
+    if sha256_of(folder / name) != manifest.files[name].sha256:
+        raise WeightsError(
+            f"{name} is not the file that was packed (its SHA-256 differs)",
+            where=folder / name,
+            fix="It is damaged or was changed; copy the pack again",
+        )
+
+
+def read_packed_weights(folder: Path, manifest: PackManifest, fold: int) -> dict[str, torch.Tensor]:
+    """The weights of one fold, single precision, mapped from the file where they are stored so.
+
+    Raises:
+        WeightsError: the file is not the one that was packed.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / manifest.folds[fold]
+    verify(folder, manifest, path.name)
+    try:
+        stored = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError("the packed weights cannot be read", where=path) from error
+    weights = {n: v.float() if v.is_floating_point() else v for n, v in stored.items()}
+    missing = sorted(set(manifest.aliases.values()) - weights.keys())
+    if missing:
+        raise WeightsError(
+            f"the manifest refers to a tensor that the pack lacks ({missing[0]})", where=path
+        )
+    return {**weights, **{name: weights[to] for name, to in manifest.aliases.items()}}
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _common_aliases(model: ModelFolder) -> dict[str, str]:
+    """Names that refer to another name's tensor in every fold."""
+    common: dict[str, str] | None = None
+    for fold in model.checkpoints:
+        first: dict[tuple[Any, ...], str] = {}
+        aliases = {}
+        for name, value in model.read_weights(fold).items():
+            place = (
+                value.untyped_storage().data_ptr(),
+                value.storage_offset(),
+                value.shape,
+                value.stride(),
+            )
+            if value.numel() and first.setdefault(place, name) != name:
+                aliases[name] = first[place]
+        common = aliases if common is None else dict(common.items() & aliases.items())
+    return dict(sorted((common or {}).items()))
+
+
+def _halved(name: str, value: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    if not value.is_floating_point():
+        return value
+    halved = value.half()
+    if not bool(torch.isfinite(halved).all()):
+        raise WeightsError(
+            f"a weight is too large for half precision (in {name})",
+            fix="Pack the model without --half",
+        )
+    return halved
+
+
+def sizes(model: ModelFolder, manifest: PackManifest) -> Mapping[str, int]:
+    """Bytes of the checkpoints and of the packed folds."""
+    return {
+        "checkpoints": sum(path.stat().st_size for path in model.checkpoints.values()),
+        "pack": sum(manifest.files[name].bytes for name in manifest.folds.values()),
+    }
