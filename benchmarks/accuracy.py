@@ -82,7 +82,9 @@ def fingerprint(models: Mapping[str, Path]) -> str:
     """A short hash of all files of the model folders, so that results of other weights differ."""
     digest = hashlib.sha256()
     for name, folder in sorted(models.items()):
-        for path in sorted(path for path in folder.rglob("*") if path.suffix in (".pth", ".json")):
+        for path in sorted(
+            path for path in folder.rglob("*") if path.suffix in (".pth", ".safetensors", ".json")
+        ):
             digest.update(f"{name}/{path.relative_to(folder)}".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,20 +12,31 @@ import numpy as np
 import torch
 
 from gc_panther.case import Volume
-from gc_panther.nnunet.model_folder import read_checkpoint
+from gc_panther.nnunet.model_folder import open_model_folder
 
 
 def with_stock_trainer(folder: Path, target: Path) -> Path:
-    """Copy a model folder and name nnU-Net's plain trainer in its checkpoints.
+    """Write a model folder or pack as checkpoints that name nnU-Net's plain trainer.
 
     The stock predictor builds the network through the trainer's class. To find a class of another
     name it imports all of nnU-Net's trainers, for which timm and torchvision would have to be
     there. The networks and weights stay the same.
     """
-    shutil.copytree(folder, target)
-    for file in folder.glob("fold_*/checkpoint_*.pth"):
-        checkpoint = {**read_checkpoint(file), "trainer_name": "nnUNetTrainer"}
-        torch.save(checkpoint, target / file.relative_to(folder))
+    model = open_model_folder(folder)
+    for fold in model.checkpoints:
+        file = target / f"fold_{fold}" / "checkpoint_final.pth"
+        file.parent.mkdir(parents=True)
+        torch.save(
+            {
+                "network_weights": model.read_weights(fold),
+                "trainer_name": "nnUNetTrainer",
+                "init_args": {"configuration": model.configuration},
+                "inference_allowed_mirroring_axes": model.mirroring_axes,
+            },
+            file,
+        )
+    for name, document in (("plans.json", model.plans), ("dataset.json", model.dataset_json)):
+        (target / name).write_text(json.dumps(document), encoding="utf-8")
     return target
 
 
@@ -49,12 +60,10 @@ def stock_labels(
     from nnunetv2.ensembling.ensemble import average_probabilities
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    final = folder / f"fold_{folds[0]}" / "checkpoint_final.pth"
-    checkpoint = final.name if final.is_file() else "checkpoint_best.pth"
     predictor = nnUNetPredictor(device=torch.device(device), allow_tqdm=False)
 
     def predict(some: Sequence[int], probabilities: bool) -> np.ndarray:
-        predictor.initialize_from_trained_model_folder(str(folder), tuple(some), checkpoint)
+        predictor.initialize_from_trained_model_folder(str(folder), tuple(some))
         channels_zyx = volume.array_zyx[None].astype(np.float32)
         properties = {"spacing": list(volume.geometry.spacing_zyx)}
         found = predictor.predict_single_npy_array(

@@ -66,13 +66,19 @@ def transfer_weights(network: nn.Module, weights: dict[str, Any], *, heads: bool
     )
 
 
-def read_weights(checkpoint: Path) -> dict[str, Any]:
-    """``network_weights`` of a checkpoint, read without running code from it.
+def read_weights(source: Path) -> dict[str, Any]:
+    """Weights to start from, read without running code.
+
+    Args:
+        source: a model folder or weights pack, whose first fold is read, or a checkpoint.
 
     Raises:
-        WeightsError: the file is missing, damaged, holds code, or is no nnU-Net checkpoint.
+        WeightsError: it is missing, damaged, holds code, or is no nnU-Net model.
     """
-    from gc_panther.nnunet.model_folder import read_checkpoint
+    from gc_panther.nnunet.model_folder import open_model_folder, read_checkpoint
 
-    weights: dict[str, Any] = read_checkpoint(checkpoint)["network_weights"]
+    if source.is_dir():
+        model = open_model_folder(source)
+        return dict(model.read_weights(min(model.checkpoints)))
+    weights: dict[str, Any] = read_checkpoint(source)["network_weights"]
     return weights

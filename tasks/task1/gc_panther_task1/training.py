@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gc_panther.errors import UserError
+from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.training.dataset import (
     LabelledCase,
     make_phantoms,
@@ -62,7 +63,10 @@ class Task1Training:
         """The same for a recipe that is no preset."""
         space = Workspace(request.work, request.jobs, request.device)
         space.claim(self.task, request.preset, recipe)
-        start = _checkpoint_of(request.start_from) if request.start_from else None
+        start = request.start_from
+        if start is not None:
+            # An unusable one is told now, not after the data are prepared.
+            open_model_folder(start)
         seconds = 0.0
         if start is None:
             for number, warm_up in enumerate(recipe.warm_up):
@@ -167,14 +171,7 @@ def _warm_up(
         space.folder / "models" / name,
         card="# Warm-up: what the folds of task 1 start from\n",
     )
-    return seconds, _checkpoint_of(model)
-
-
-def _checkpoint_of(model: Path) -> Path:
-    path = model / "fold_0" / "checkpoint_final.pth"
-    if not path.is_file():
-        raise UserError("the model to start from has no fold 0", where=path)
-    return path
+    return seconds, model
 
 
 def _card(

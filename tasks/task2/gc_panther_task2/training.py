@@ -16,6 +16,7 @@ from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import Box, bounding_box, crop
+from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.training.dataset import (
     LabelledCase,
     make_phantoms,
@@ -226,7 +227,7 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
     network = network_of_plans(_plans_of(model))
     if recipe.spacing_zyx is not None:
         network = network.model_copy(update={"spacing_zyx": recipe.spacing_zyx})
-    start, seconds = model / "fold_0" / "checkpoint_final.pth", 0.0
+    start, seconds = model, 0.0
     for number, warm_up in enumerate(recipe.warm_up):
         taken, start = _warm_up(space, recipe, network, warm_up, number, start)
         seconds += taken
@@ -288,7 +289,7 @@ def _warm_up(
     number: int,
     start: Path,
 ) -> tuple[float, Path]:
-    """Train one round; return the seconds it took and its checkpoint."""
+    """Train one round; return the seconds it took and the model folder."""
     name, dataset = f"task2-warm-up-{number}", f"Dataset{210 + number}_PantherWarmUp"
     folder, phantoms = space.folder / "data" / name, warm_up.phantoms
     seconds = space.stage(
@@ -319,7 +320,7 @@ def _warm_up(
         space.folder / "models" / name,
         card="# Warm-up: what the folds of task 2 start from\n",
     )
-    return seconds, model / "fold_0" / "checkpoint_final.pth"
+    return seconds, model
 
 
 def _prepare_crops(
@@ -353,17 +354,13 @@ def _prepare_crops(
 
 
 def _plans_of(model: Path) -> dict[str, Any]:
-    import json
-
-    for path in (model / "plans.json", model / "fold_0" / "checkpoint_final.pth"):
-        if not path.is_file():
-            raise UserError(
-                "the model to fine-tune from is not there",
-                where=path,
-                fix="Train task 1 into the same --export folder first, or give --from MODEL",
-            )
-    plans: dict[str, Any] = json.loads((model / "plans.json").read_text(encoding="utf-8"))
-    return plans
+    if not model.is_dir():
+        raise UserError(
+            "the model to fine-tune from is not there",
+            where=model,
+            fix="Train task 1 into the same --export folder first, or give --from MODEL",
+        )
+    return dict(open_model_folder(model).plans)
 
 
 def _data(

@@ -197,5 +197,5 @@ def test_a_missing_model_to_start_from_is_named(tmp_path, data):
     request = TrainingRequest(
         "panther", tmp_path / "work", tmp_path / "out", data=data, start_from=tmp_path / "none"
     )
-    with pytest.raises(UserError, match="none/fold_0"):
+    with pytest.raises(UserError, match="no such model folder"):
         Task1Training().train(request)
