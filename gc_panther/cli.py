@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 import typer
 
 from gc_panther import __version__
-from gc_panther.errors import EXIT_FAILED, EXIT_OK, EXIT_USER, GCPantherError, UserError
+from gc_panther.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_USER,
+    GCPantherError,
+    ProcessingError,
+    UserError,
+)
 from gc_panther.evaluation import cli as evaluation_cli
 from gc_panther.phantom import cli as phantom_cli
 from gc_panther.settings import Settings, read_settings
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
     import pluggy
 
     from gc_panther.harness.engine import Choices
-    from gc_panther.task import Combine
+    from gc_panther.task import Backend, Combine
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +65,9 @@ NoMirroringOption = Annotated[
 StepSizeOption = Annotated[
     float | None,
     typer.Option(help="Distance of windows as a part of the patch.", show_default="0.5"),
+]
+BackendOption = Annotated[
+    str | None, typer.Option(help="auto, torch or openvino.", show_default="auto")
 ]
 TimeLimitOption = Annotated[
     float | None,
@@ -97,6 +107,7 @@ def run(
     folds: FoldsOption = None,
     no_mirroring: NoMirroringOption = False,
     step_size: StepSizeOption = None,
+    backend: BackendOption = None,
     time_limit: TimeLimitOption = None,
 ) -> None:
     """Segment one case as on the platform: from the input folder to the output folder."""
@@ -118,6 +129,7 @@ def run(
         folds=folds,
         no_mirroring=no_mirroring,
         step_size=step_size,
+        backend=backend,
         time_limit=time_limit,
     )
     result = run_case(
@@ -148,6 +160,7 @@ def predict(
     folds: FoldsOption = None,
     no_mirroring: NoMirroringOption = False,
     step_size: StepSizeOption = None,
+    backend: BackendOption = None,
     time_limit: TimeLimitOption = None,
 ) -> None:
     """Segment an image file."""
@@ -166,6 +179,7 @@ def predict(
         folds=folds,
         no_mirroring=no_mirroring,
         step_size=step_size,
+        backend=backend,
         time_limit=time_limit,
     )
     result = predict_file(
@@ -268,11 +282,19 @@ def pack(
     folds: FoldsOption = None,
 ) -> None:
     """Pack a model for inference: weights only, stored once, with a checked manifest."""
+    from gc_panther.nnunet.ensemble import openvino_graph
     from gc_panther.nnunet.model_folder import open_model_folder
+    from gc_panther.nnunet.openvino_graph import GRAPH_FILE, is_installed
     from gc_panther.nnunet.pack import sizes, write_pack
 
     model = open_model_folder(model_folder, _fold_list(folds or ""))
-    manifest = write_pack(model, out, half=half)
+    extra = {}
+    if is_installed() and not half:
+        try:
+            extra[GRAPH_FILE] = openvino_graph(model).to_json()
+        except ProcessingError as error:
+            logger.warning("the pack gets no OpenVINO graph: %s", error)
+    manifest = write_pack(model, out, half=half, extra=extra)
     size = sizes(model, manifest)
     print(
         f"{len(manifest.folds)} folds, {size['checkpoints'] / 1e6:.1f} MB of checkpoints, "
@@ -370,6 +392,7 @@ def _choices(
     folds: str | None,
     no_mirroring: bool,
     step_size: float | None,
+    backend: str | None,
     time_limit: float | None,
 ) -> Choices:
     """What was chosen on the command line, else in the environment."""
@@ -388,6 +411,7 @@ def _choices(
             folds=_fold_list(folds or settings.folds),
             mirroring=settings.mirroring and not no_mirroring,
             step_size=settings.step_size if step_size is None else step_size,
+            backend=cast("Backend", backend or settings.backend),
         ),
         time_limit=settings.time_limit if time_limit is None else time_limit,
     )

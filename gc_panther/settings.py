@@ -25,6 +25,7 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "folds": ("GC_PANTHER_FOLDS", ""),
     "mirroring": ("GC_PANTHER_MIRRORING", "1"),
     "step_size": ("GC_PANTHER_STEP_SIZE", "0.5"),
+    "backend": ("GC_PANTHER_BACKEND", "auto"),
     "time_limit": ("GC_PANTHER_TIME_LIMIT", ""),
     "log_level": ("LOG_LEVEL", "INFO"),
 }
@@ -52,6 +53,7 @@ class Settings:
         folds: the folds to use, as ``0,1,2``; empty means those the task requires.
         mirroring: average over mirrored copies.
         step_size: distance of windows as a part of the patch.
+        backend: ``auto``, ``torch`` or ``openvino``.
         time_limit: seconds a run may take, or None.
         log_level: name of the logging level.
     """
@@ -70,6 +72,7 @@ class Settings:
     folds: str
     mirroring: bool
     step_size: float
+    backend: str
     time_limit: float | None
     log_level: str
 
@@ -100,6 +103,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         folds=value["folds"],
         mirroring=value["mirroring"].lower() in _TRUE,
         step_size=_number("step_size", value["step_size"]),
+        backend=value["backend"],
         time_limit=_number("time_limit", value["time_limit"]) if value["time_limit"] else None,
         log_level=value["log_level"],
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SocketKind = Literal["Image", "File", "Value"]
 Combine = Literal["probabilities", "logits", "vote"]
+Backend = Literal["auto", "torch", "openvino"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class InferenceOptions:
         folds: folds to use; ``None`` means those the task requires.
         mirroring: average over mirrored copies along the axes the checkpoint allows.
         step_size: distance of neighbouring windows as a fraction of the patch, in (0, 1].
+        backend: what computes the passes; ``auto`` takes OpenVINO on a CPU where it is installed,
+            torch otherwise.
     """
 
     combine: Combine = "probabilities"
@@ -84,6 +87,7 @@ class InferenceOptions:
     folds: tuple[int, ...] | None = None
     mirroring: bool = True
     step_size: float = 0.5
+    backend: Backend = "auto"
 
 
 class Progress(Protocol):

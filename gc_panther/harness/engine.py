@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 WRITING_S = 0.7
 
 COMBINE_MODES = ("probabilities", "logits", "vote")
+BACKENDS = ("auto", "torch", "openvino")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Choices:
             raise UserError(
                 f"there is no combine mode {self.options.combine!r}",
                 fix=f"Choose {', '.join(COMBINE_MODES)}",
+            )
+        if self.options.backend not in BACKENDS:
+            raise UserError(
+                f"there is no backend {self.options.backend!r}",
+                fix=f"Choose {', '.join(BACKENDS)}",
             )
         if not 0 < self.options.step_size <= 1:
             raise UserError(

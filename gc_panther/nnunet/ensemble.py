@@ -1,12 +1,12 @@
 """The folds of a model as one predictor: one process, one preprocessing, no workers.
 
-Stages on the run's clock: ``preprocess``, ``network`` (the forward passes) and ``resample`` (from
+Stages on the run's clock: ``preprocess``, ``compile`` (a fold's network is made ready), ``network``
+(the forward passes) and ``resample`` (from
 the network's grid to the image's, and from logits to labels).
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +18,9 @@ import torch
 
 from gc_panther.case import Volume
 from gc_panther.errors import GCPantherError, ProcessingError, UserError, WeightsError
+from gc_panther.nnunet.backends import choose_runner
 from gc_panther.nnunet.model_folder import ModelFolder
+from gc_panther.nnunet.openvino_graph import Graph, convert
 from gc_panther.nnunet.preprocessing import NetworkInput, preprocess
 from gc_panther.nnunet.resampling import resample
 from gc_panther.nnunet.windows import (
@@ -38,9 +40,6 @@ CAUTION = 0.15
 
 #: Kept back from a deadline for what follows the passes, besides combining the folds; seconds.
 SPARE_S = 0.3
-
-#: Windows of up to so many voxels go through the network in pairs on a CPU.
-_SMALL_WINDOW = 2**20
 
 #: Settings of a configuration that a case needs; they are looked at before the first one comes.
 _USED_SETTINGS = (
@@ -103,7 +102,7 @@ class Ensemble:
     * ``vote``: each fold votes for its highest logit on the image's grid. Equal numbers of votes
       are decided by the mean probability, and equal probabilities by the lower label.
 
-    float32 on a CPU; on a GPU torch's autocast chooses half precision, as nnU-Net does.
+    The passes are computed by one of :mod:`gc_panther.nnunet.backends`.
 
     Args:
         model: the folder.
@@ -136,10 +135,18 @@ class Ensemble:
             for setting in _USED_SETTINGS:
                 getattr(self._configuration, setting)
             self._patch = tuple(int(size) for size in self._configuration.patch_size)
-            self._batch = _batch_size(self._device, self._patch)
-            # Without memory of its own: every fold brings its tensors.
             with torch.device("meta"):
-                self._network = _build_network(self._configuration, self._heads)
+                expected = _build_network(self._configuration, self._heads).state_dict()
+        self._expected = {name: value.shape for name, value in expected.items()}
+        self._runner = choose_runner(
+            options.backend,
+            self._device,
+            model.path,
+            [self._configuration.network_arch_class_name]
+            + [self._configuration.network_arch_init_kwargs, self._heads],
+            lambda: _build_network(self._configuration, self._heads),
+            self._patch,
+        )
         self._weights = {fold: self._fitting_weights(fold) for fold in model.checkpoints}
 
     @torch.inference_mode()
@@ -169,6 +176,7 @@ class Ensemble:
         facts = {
             "folds": list(self._weights),
             "combine": self._options.combine,
+            "backend": self._runner.name,
             "mirroring_axes": list(self._mirroring_axes),
             "step_size": self._options.step_size,
             "windows": len(slices),
@@ -319,17 +327,10 @@ class Ensemble:
             OutOfTimeError: ``out_of_time`` said so.
         """
         with ExitStack() as stack:
+            with run.clock.stage("compile"):
+                network = self._runner.load(fold, self._weights[fold])
             stack.enter_context(run.clock.stage("network"))
-            network = self._network
-            network.load_state_dict(
-                {name: value.to(self._device) for name, value in self._weights[fold].items()},
-                assign=True,
-            )
-            network.eval()
-            if self._device.type == "cuda":
-                stack.enter_context(torch.autocast("cuda"))
-                # All windows have one shape, so it pays to let cuDNN try its algorithms.
-                stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))
+            stack.enter_context(self._runner.during_passes())
             run.progress.start(label, len(case.slices) * len(mirroring))
             stack.callback(run.progress.finish)
             logits = predict_windows(
@@ -340,7 +341,7 @@ class Ensemble:
                 self._patch,
                 mirroring,
                 run.progress.advance,
-                self._batch,
+                self._runner.batch,
                 out_of_time,
             )
             if not bool(torch.isfinite(logits).all()):
@@ -374,9 +375,8 @@ class Ensemble:
     def _fitting_weights(self, fold: int) -> dict[str, torch.Tensor]:
         """One fold's weights, whose names and shapes are the network's."""
         weights = self.model.read_weights(fold)
-        expected = {name: value.shape for name, value in self._network.state_dict().items()}
-        for name in sorted(expected.keys() | weights.keys()):
-            if name not in weights or weights[name].shape != expected.get(name):
+        for name in sorted(self._expected.keys() | weights.keys()):
+            if name not in weights or weights[name].shape != self._expected.get(name):
                 raise WeightsError(
                     f"the checkpoint does not fit its plans and its {self._heads} labels "
                     f"(in {name})",
@@ -386,14 +386,18 @@ class Ensemble:
         return weights
 
 
-def _batch_size(device: torch.device, patch: Sequence[int]) -> int:
-    """Mirrored windows per forward pass.
+def openvino_graph(model: ModelFolder) -> Graph:
+    """Convert the networks of a model folder, for a pack.
 
-    On a CPU, torch leaves a 3-D convolution of one small sample (fewer than 20480 voxels of
-    channels × depth × height, ``ConvParams::use_mkldnn`` in ATen's Convolution.cpp) to a kernel
-    some times slower than oneDNN's; two samples go to oneDNN. Large windows gain nothing.
+    Raises:
+        GCPantherError: the plans cannot be used, or the network cannot be converted.
     """
-    return 2 if device.type == "cpu" and math.prod(patch) <= _SMALL_WINDOW else 1
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    with _fitting_plans(model):
+        configuration = PlansManager(dict(model.plans)).get_configuration(model.configuration)
+        patch = tuple(int(size) for size in configuration.patch_size)
+    return convert(lambda: _build_network(configuration, len(model.labels)), patch)
 
 
 def _build_network(configuration: Any, heads: int) -> torch.nn.Module:

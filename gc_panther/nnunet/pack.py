@@ -82,13 +82,20 @@ class PackManifest(_Section):
     provenance: dict[str, Any]
 
 
-def write_pack(model: ModelFolder, out: Path, *, half: bool = False) -> PackManifest:
+def write_pack(
+    model: ModelFolder,
+    out: Path,
+    *,
+    half: bool = False,
+    extra: Mapping[str, str] | None = None,
+) -> PackManifest:
     """Pack the folds of a model folder.
 
     Args:
         model: an opened folder, itself a pack or not.
         out: folder to make; it appears when all is written.
         half: store the weights in half precision, for deployment on GPUs; they are rounded.
+        extra: further text files by name.
 
     Returns:
         The manifest.
@@ -108,6 +115,8 @@ def write_pack(model: ModelFolder, out: Path, *, half: bool = False) -> PackMani
         part.chmod(0o755)
         for name, document in (("plans.json", model.plans), ("dataset.json", model.dataset_json)):
             text = json.dumps(document, indent=1, sort_keys=True) + "\n"
+            (part / name).write_text(text, encoding="utf-8")
+        for name, text in (extra or {}).items():
             (part / name).write_text(text, encoding="utf-8")
         for name in _COMPANIONS:
             if (model.path / name).is_file():

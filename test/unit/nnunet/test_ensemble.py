@@ -23,7 +23,7 @@ def folder(tiny_model_folder):
 
 
 def ensemble(folder, folds=None, **options):
-    options = InferenceOptions(**{"mirroring": False, **options})
+    options = InferenceOptions(**{"mirroring": False, "backend": "torch", **options})
     return Ensemble(open_model_folder(folder, folds), device="cpu", options=options)
 
 
@@ -43,6 +43,7 @@ def test_a_prediction(folder):
     assert prediction.facts == {
         "folds": [0, 1, 2],
         "combine": "probabilities",
+        "backend": "torch",
         "mirroring_axes": [0, 1, 2],
         "step_size": 0.5,
         "windows": 1,
@@ -117,7 +118,7 @@ def test_progress_and_stages(folder):
         ["finished", f"{name}: fold 1 of 2", 8, 8],
         ["finished", f"{name}: fold 2 of 2", 8, 8],
     ]
-    assert set(recorder.stages) == {"preprocess", "network", "resample"}
+    assert set(recorder.stages) == {"preprocess", "compile", "network", "resample"}
 
 
 def test_wrong_number_of_outputs(folder):

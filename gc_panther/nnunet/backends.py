@@ -1,0 +1,170 @@
+"""What computes a network's passes: PyTorch, or OpenVINO on a CPU."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from gc_panther.errors import GCPantherError, UserError
+from gc_panther.nnunet.openvino_graph import Graph, compile_graph, find_graph, is_installed
+from gc_panther.task import Backend
+
+logger = logging.getLogger(__name__)
+
+#: Windows of up to so many voxels go through the network in pairs on a CPU.
+_SMALL_WINDOW = 2**20
+#: Compiled folds are kept for the next case where their weights take no more bytes than this.
+_KEPT_BYTES = 2**28
+
+Weights = Mapping[str, torch.Tensor]
+
+
+class Runner(Protocol):
+    """Computes the passes of one fold after the other.
+
+    Attributes:
+        name: what the report calls it.
+        batch: windows per pass.
+    """
+
+    name: str
+    batch: int
+
+    def load(self, fold: int, weights: Weights) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Make a fold ready; the callable maps (n, 1, *patch) to (n, heads, *patch), n ≤ batch."""
+
+    def during_passes(self) -> AbstractContextManager[Any]:
+        """What has to surround the passes."""
+
+
+class TorchRunner:
+    """PyTorch: single precision on a CPU, autocast's half precision on a GPU, as nnU-Net does.
+
+    Args:
+        network: on the meta device; each fold brings its tensors.
+        device: where the passes run.
+        patch: spatial shape of a window.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self, network: torch.nn.Module, device: torch.device, patch: Sequence[int]
+    ) -> None:
+        self._network = network
+        self._device = device
+        self.batch = batch_size(device, patch)
+
+    def load(self, fold: int, weights: Weights) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Put a fold's weights into the network."""
+        self._network.load_state_dict(
+            {name: value.to(self._device) for name, value in weights.items()}, assign=True
+        )
+        return self._network.eval()
+
+    def during_passes(self) -> AbstractContextManager[Any]:
+        """Autocast and cuDNN's search for algorithms on a GPU; nothing on a CPU."""
+        stack = ExitStack()
+        if self._device.type == "cuda":
+            stack.enter_context(torch.autocast("cuda"))
+            # All windows have one shape, so it pays to let cuDNN try its algorithms.
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))
+        return stack
+
+
+class OpenVINORunner:
+    """OpenVINO on a CPU, single precision.
+
+    Args:
+        graph: the network.
+        patch: spatial shape of a window.
+    """
+
+    def __init__(self, graph: Graph, patch: Sequence[int]) -> None:
+        from importlib import metadata
+
+        self.name = f"openvino {metadata.version('openvino')}"
+        self.batch = batch_size(torch.device("cpu"), patch)
+        self._graph = graph
+        self._patch = tuple(patch)
+        self._kept: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {}
+
+    def load(self, fold: int, weights: Weights) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Compile the graph with a fold's weights, or take it from an earlier case."""
+        if fold in self._kept:
+            return self._kept[fold]
+        compiled = compile_graph(self._graph, weights, self._patch, self.batch)
+
+        def network(tiles: torch.Tensor) -> torch.Tensor:
+            missing = self.batch - len(tiles)
+            if missing:
+                tiles = torch.cat([tiles, tiles[:1].expand(missing, *tiles.shape[1:])])
+            # A copy, because OpenVINO uses its output's memory again.
+            return torch.from_numpy(compiled(tiles.numpy()).copy())[: self.batch - missing]
+
+        if self._graph.size * (fold + 1) <= _KEPT_BYTES:
+            self._kept[fold] = network
+        return network
+
+    def during_passes(self) -> AbstractContextManager[Any]:
+        """Nothing has to."""
+        return ExitStack()
+
+
+def choose_runner(
+    wanted: Backend,
+    device: torch.device,
+    folder: Path,
+    architecture: Any,
+    build: Callable[[], torch.nn.Module],
+    patch: Sequence[int],
+) -> Runner:
+    """The runner a user asked for, or the fastest one that this machine can run.
+
+    Args:
+        wanted: ``auto`` takes OpenVINO on a CPU where it is installed.
+        device: where the passes run.
+        folder: the model folder, which may hold an OpenVINO graph.
+        architecture: JSON-compatible description of the network.
+        build: makes the network on torch's default device.
+        patch: spatial shape of a window.
+
+    Raises:
+        UserError: OpenVINO was asked for and cannot be used.
+    """
+    problem, fix = "", ""
+    if device.type != "cpu":
+        problem, fix = "the openvino backend runs on a CPU", "Give --device cpu too"
+    elif not is_installed():
+        problem, fix = "OpenVINO is not installed", "pip install 'gc-panther[openvino]'"
+    if wanted == "openvino" and problem:
+        raise UserError(problem, fix=fix)
+    if wanted != "torch" and not problem:
+        try:
+            return OpenVINORunner(find_graph(folder, architecture, build, patch), patch)
+        # Whatever a converter cannot do, PyTorch can.
+        except (GCPantherError, ImportError, RuntimeError, TypeError, ValueError) as error:
+            if wanted == "openvino":
+                raise UserError(
+                    f"OpenVINO cannot run this network ({error})", where=folder
+                ) from error
+            logger.warning("OpenVINO cannot run this network, torch does: %s", error)
+    with torch.device("meta"):
+        network = build()
+    return TorchRunner(network, device, patch)
+
+
+def batch_size(device: torch.device, patch: Sequence[int]) -> int:
+    """Mirrored windows per forward pass.
+
+    On a CPU, torch leaves a 3-D convolution of one small sample (fewer than 20480 voxels of
+    channels × depth × height, ``ConvParams::use_mkldnn`` in ATen's Convolution.cpp) to a kernel
+    some times slower than oneDNN's; two samples go to oneDNN. Large windows gain nothing.
+    """
+    return 2 if device.type == "cpu" and math.prod(patch) <= _SMALL_WINDOW else 1

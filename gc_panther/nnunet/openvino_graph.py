@@ -1,0 +1,231 @@
+"""A network's computation as an OpenVINO graph, kept apart from its weights.
+
+Converting a PyTorch network takes seconds, and the result depends on the architecture alone. So it
+is converted once, with random numbers for weights: every constant of the graph is then recognised
+by its content as one of the network's parameters, and any fold's weights can be put in their place
+in no time. The graph is made when a pack is made, or at first use into a cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gc_panther.errors import ProcessingError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+#: Name of the file in a pack.
+GRAPH_FILE = "openvino.json"
+#: Largest difference of an answer from PyTorch's, as a part of the largest logit.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An OpenVINO model whose weights are still to be filled in.
+
+    Attributes:
+        xml: the model in OpenVINO's intermediate representation.
+        size: bytes of its constants.
+        weights: (first byte, parameter's name) of each constant that is a weight.
+        constants: (first byte, content in hexadecimal) of the others.
+    """
+
+    xml: str
+    size: int
+    weights: tuple[tuple[int, str], ...]
+    constants: tuple[tuple[int, str], ...]
+
+    def filled(self, weights: Mapping[str, torch.Tensor]) -> bytes:
+        """The constants with a network's weights among them.
+
+        Raises:
+            WeightsError: a weight is missing.
+        """
+        content = bytearray(self.size)
+        for start, text in self.constants:
+            raw = bytes.fromhex(text)
+            content[start : start + len(raw)] = raw
+        for start, name in self.weights:
+            if name not in weights:
+                raise WeightsError(f"the weights lack {name}, which the OpenVINO graph needs")
+            raw = weights[name].float().contiguous().numpy().tobytes()
+            content[start : start + len(raw)] = raw
+        return bytes(content)
+
+    def to_json(self) -> str:
+        """The graph as text; :meth:`from_json` reads it."""
+        return json.dumps(vars(self), indent=0) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Graph:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        content = json.loads(text)
+        try:
+            return cls(
+                str(content["xml"]),
+                int(content["size"]),
+                tuple((int(start), str(name)) for start, name in content["weights"]),
+                tuple((int(start), str(raw)) for start, raw in content["constants"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError("no OpenVINO graph") from error
+
+
+def is_installed() -> bool:
+    """Whether OpenVINO can be imported; it is not imported for the answer."""
+    return util.find_spec("openvino") is not None
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without the package that tells its makers of each import and conversion.
+
+    Where images of patients are, nothing may call home; without the package OpenVINO does not.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def convert(build: Callable[[], torch.nn.Module], patch: Sequence[int]) -> Graph:
+    """Convert a network and check that the graph answers as PyTorch does.
+
+    Args:
+        build: makes the network, one input channel, without deep supervision.
+        patch: spatial shape of its input.
+
+    Raises:
+        ProcessingError: the network cannot be expressed so.
+    """
+    import numpy as np
+    import torch
+
+    ov = import_openvino()
+    network = build().eval()
+    generator = torch.Generator().manual_seed(0)
+    example = torch.randn((1, 1, *patch), generator=generator)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            # Small, so that the check below is about numbers like those of trained networks.
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    names = {p.detach().numpy().tobytes(): name for name, p in network.named_parameters()}
+    with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
+        xml = Path(scratch) / "graph.xml"
+        ov.save_model(ov.convert_model(network, example_input=example), xml, compress_to_fp16=False)
+        graph = _separate(xml.read_text(encoding="utf-8"), xml.with_suffix(".bin"), names)
+        expected = network(example).numpy()
+    answer = np.asarray(
+        compile_graph(graph, dict(network.named_parameters()), patch, 1)(example.numpy())
+    )
+    largest = float(np.abs(expected).max())
+    if not np.abs(answer - expected).max() <= TOLERANCE * largest:
+        raise ProcessingError("OpenVINO's answer differs from PyTorch's for this network")
+    return graph
+
+
+def _separate(xml: str, content: Path, names: Mapping[bytes, str]) -> Graph:
+    """Tell the weights from the other constants."""
+    from xml.etree import ElementTree
+
+    raw = content.read_bytes()
+    weights, constants = [], []
+    # The file was written by OpenVINO a moment ago.
+    for layer in ElementTree.fromstring(xml).iter("layer"):  # noqa: S314
+        data = layer.find("data")
+        if layer.get("type") != "Const" or data is None:
+            continue
+        start, size = int(data.attrib["offset"]), int(data.attrib["size"])
+        value = raw[start : start + size]
+        if value in names:
+            weights.append((start, names[value]))
+        elif size <= 4096:
+            constants.append((start, value.hex()))
+        else:
+            raise ProcessingError(
+                "OpenVINO's converter changed a weight, so that it cannot be exchanged",
+                fix="Choose the torch backend",
+            )
+    return Graph(xml, len(raw), tuple(weights), tuple(constants))
+
+
+def compile_graph(
+    graph: Graph, weights: Mapping[str, torch.Tensor], patch: Sequence[int], batch: int
+) -> Callable[[Any], Any]:
+    """Make a callable that maps (batch, 1, *patch) to (batch, heads, *patch), float32 arrays.
+
+    Single precision whatever the processor offers: half precision is less accurate.
+    """
+    import torch
+
+    ov = import_openvino()
+    core = ov.Core()
+    detached = {name: value.detach() for name, value in weights.items()}
+    model = core.read_model(model=graph.xml.encode(), weights=graph.filled(detached))
+    model.reshape([batch, 1, *patch])
+    compiled = core.compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        },
+    )
+    return lambda array: compiled(array)[0]
+
+
+def find_graph(
+    folder: Path, architecture: Any, build: Callable[[], torch.nn.Module], patch: Sequence[int]
+) -> Graph:
+    """The graph of a model: from its pack, from the cache, or converted now.
+
+    Args:
+        folder: the model folder.
+        architecture: JSON-compatible description of the network.
+        build: as for :func:`convert`.
+        patch: as for :func:`convert`.
+    """
+    cached = _cache() / f"{_key(architecture, patch)}.json"
+    for file in (folder / GRAPH_FILE, cached):
+        try:
+            return Graph.from_json(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+    graph = convert(build, patch)
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=cached.parent, delete=False) as part:
+            part.write(graph.to_json())
+        Path(part.name).replace(cached)
+    except OSError:
+        # Nothing can be kept there, as in a container: it is converted again next time.
+        logger.debug("no OpenVINO graph can be kept in %s", cached.parent)
+    return graph
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "gc_panther" / "openvino"
+
+
+def _key(architecture: Any, patch: Sequence[int]) -> str:
+    parts = [architecture, list(patch), metadata.version("openvino"), metadata.version("torch")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,0 +1,178 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from gc_panther.case import Geometry, Volume
+from gc_panther.errors import ProcessingError, UserError, WeightsError
+from gc_panther.nnunet import backends, openvino_graph
+from gc_panther.nnunet.backends import batch_size, choose_runner
+from gc_panther.nnunet.ensemble import Ensemble
+from gc_panther.nnunet.ensemble import openvino_graph as graph_of
+from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.openvino_graph import GRAPH_FILE, Graph, convert, find_graph
+from gc_panther.nnunet.pack import write_pack
+from gc_panther.task import CaseRun, InferenceOptions
+
+ARRAY = np.random.default_rng(3).integers(1, 900, (12, 20, 18)).astype(np.int16)
+IMAGE = Volume(ARRAY, Geometry((18, 20, 12), (2.0, 2.0, 4.0)))
+needs_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed"
+)
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "gc_panther" / "openvino"
+
+
+@pytest.fixture
+def folder(tiny_model_folder):
+    return tiny_model_folder(patch_zyx=(8, 16, 16))
+
+
+def predict(folder, backend, **options):
+    options = InferenceOptions(backend=backend, **options)
+    ensemble = Ensemble(open_model_folder(folder), device="cpu", options=options)
+    return ensemble, ensemble.predict(IMAGE, CaseRun())
+
+
+@needs_openvino
+@pytest.mark.parametrize("mirroring", [True, False])
+def test_openvino_answers_as_torch_does(folder, mirroring):
+    _, torchs = predict(folder, "torch", mirroring=mirroring)
+    _, openvinos = predict(folder, "openvino", mirroring=mirroring)
+    assert torchs.facts["backend"] == "torch"
+    assert openvinos.facts["backend"].startswith("openvino 20")
+    assert np.abs(torchs.probabilities - openvinos.probabilities).max() < 2e-3
+    assert np.mean(torchs.labels_zyx != openvinos.labels_zyx) < 1e-2
+    # The folds differ, so their weights were exchanged.
+    assert len({p.tobytes() for p in (torchs.probabilities, openvinos.probabilities)}) == 2
+
+
+@needs_openvino
+def test_a_second_case_finds_the_folds_compiled(folder, monkeypatch):
+    ensemble, first = predict(folder, "openvino")
+    monkeypatch.setattr(backends, "compile_graph", None)
+    assert np.array_equal(ensemble.predict(IMAGE, CaseRun()).probabilities, first.probabilities)
+
+
+@needs_openvino
+def test_large_networks_are_compiled_again(folder, monkeypatch):
+    monkeypatch.setattr(backends, "_KEPT_BYTES", 10)
+    ensemble, first = predict(folder, "openvino")
+    assert np.array_equal(ensemble.predict(IMAGE, CaseRun()).probabilities, first.probabilities)
+
+
+@needs_openvino
+def test_the_graph_is_converted_once_and_kept(folder, empty_cache, monkeypatch):
+    predict(folder, "openvino")
+    (kept,) = empty_cache.iterdir()
+    assert kept.suffix == ".json"
+    monkeypatch.setattr(openvino_graph, "convert", None)
+    predict(folder, "openvino")
+    kept.write_text("{}")
+    with pytest.raises(UserError, match="cannot run this network"):
+        predict(folder, "openvino")
+    # Chosen automatically, torch steps in.
+    assert predict(folder, "auto")[1].facts["backend"] == "torch"
+
+
+@needs_openvino
+def test_a_pack_brings_its_graph(folder, tmp_path, empty_cache, monkeypatch):
+    model = open_model_folder(folder)
+    graph = graph_of(model)
+    write_pack(model, tmp_path / "pack", extra={GRAPH_FILE: graph.to_json()})
+    monkeypatch.setattr(openvino_graph, "convert", None)
+    assert predict(tmp_path / "pack", "auto")[1].facts["backend"].startswith("openvino")
+    assert not empty_cache.exists()
+    assert Graph.from_json(graph.to_json()) == graph
+    # No weight is in it: it is as large for any network of this kind.
+    assert not any(len(raw) > 2 * 4096 for _, raw in graph.constants)
+
+
+@needs_openvino
+def test_a_cache_that_cannot_be_written_is_done_without(folder, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert predict(folder, "openvino")[1].facts["backend"].startswith("openvino")
+
+
+@needs_openvino
+def test_a_missing_weight_is_named(folder):
+    graph = graph_of(open_model_folder(folder))
+    weights = open_model_folder(folder).read_weights(0)
+    name = graph.weights[0][1]
+    with pytest.raises(WeightsError, match=name):
+        graph.filled({n: v for n, v in weights.items() if n != name})
+
+
+@needs_openvino
+def test_a_conversion_that_answers_otherwise_is_refused(monkeypatch):
+    def build():
+        return torch.nn.Conv3d(1, 2, 3, padding=1)
+
+    assert isinstance(convert(build, (4, 4, 4)), Graph)
+    monkeypatch.setattr(openvino_graph, "TOLERANCE", -1.0)
+    with pytest.raises(ProcessingError, match="differs"):
+        convert(build, (4, 4, 4))
+
+
+@needs_openvino
+def test_other_architectures_have_other_graphs(tmp_path, empty_cache):
+    for channels in (2, 3):
+        find_graph(
+            tmp_path,
+            {"channels": channels},
+            lambda channels=channels: torch.nn.Conv3d(1, channels, 1),
+            (4, 4, 4),
+        )
+    assert len(list(empty_cache.iterdir())) == 2
+
+
+@needs_openvino
+def test_nobody_is_told_that_openvino_is_used(tmp_path):
+    package = tmp_path / "openvino_telemetry"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"open({str(tmp_path / 'told')!r}, 'w').close()\n")
+    code = "from gc_panther.nnunet.openvino_graph import import_openvino; import_openvino().Core()"
+    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, check=True
+    )
+    assert not (tmp_path / "told").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", json.dumps({"xml": "a"}), json.dumps({"size": "b"})])
+def test_what_is_no_graph_is_refused(text):
+    with pytest.raises(ValueError, match=""):
+        Graph.from_json(text)
+
+
+def test_without_openvino_torch_runs_and_a_wish_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(backends, "is_installed", lambda: False)
+    assert predict(folder, "auto")[1].facts["backend"] == "torch"
+    with pytest.raises(UserError, match="not installed"):
+        predict(folder, "openvino")
+
+
+def test_on_a_gpu_torch_runs(tmp_path):
+    def choose(backend):
+        build = lambda: torch.nn.Conv3d(1, 2, 1)  # noqa: E731
+        return choose_runner(backend, torch.device("cuda"), tmp_path, {}, build, (4, 4, 4))
+
+    assert choose("auto").name == "torch"
+    with pytest.raises(UserError, match="--device cpu"):
+        choose("openvino")
+
+
+def test_small_windows_go_in_pairs_on_a_cpu():
+    assert batch_size(torch.device("cpu"), (32, 80, 96)) == 2
+    assert batch_size(torch.device("cpu"), (48, 160, 224)) == 1
+    assert batch_size(torch.device("cuda"), (32, 80, 96)) == 1
