@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from gc_panther.case import Case, Segmentation, Volume
 from gc_panther.harness.engine import Choices, Engine
@@ -55,6 +55,13 @@ class WarmTask:
 
     def segment(self, name: str, image: Volume) -> tuple[Segmentation, float]:
         """Segment one image; return also the seconds it took, loading left out."""
-        slug = self.task.interfaces[0].inputs[0].slug
-        segmentation, report = self._engine.process(Case(name, {slug: image}))
+        segmentation, report = self._process(name, image)
         return segmentation, report["seconds"]["segment"]
+
+    def report(self, name: str, image: Volume) -> dict[str, Any]:
+        """The run report of one image."""
+        return self._process(name, image)[1]
+
+    def _process(self, name: str, image: Volume) -> tuple[Segmentation, dict[str, Any]]:
+        slug = self.task.interfaces[0].inputs[0].slug
+        return self._engine.process(Case(name, {slug: image}))

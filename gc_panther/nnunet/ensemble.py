@@ -281,7 +281,7 @@ class Ensemble:
                 with run.clock.stage("resample"):
                     logits = self._on_covered_box(part, prepared)
                     if combine == "vote":
-                        chosen = _one_hot(logits.argmax(0), self._heads)
+                        chosen = _one_hot(_highest(logits), self._heads)
                         votes = chosen if votes is None else votes.add_(chosen)
                     part = torch.softmax(logits.float(), 0)
             total = part if total is None else total.add_(part)
@@ -300,7 +300,7 @@ class Ensemble:
             background[0] = 1.0
             return (
                 self._on_image(mean, prepared, background),
-                self._on_image(decision.argmax(0, keepdim=True), prepared, torch.zeros(1))[0],
+                self._on_image(_highest(decision)[None], prepared, torch.zeros(1))[0],
             )
 
     def _padded(self, data: np.ndarray) -> tuple[torch.Tensor, Slices]:
@@ -469,6 +469,20 @@ def _memory_errors(device: torch.device) -> Iterator[None]:
         raise ProcessingError(
             "the machine ran out of memory", fix="Give the container more, or a smaller image"
         ) from error
+
+
+def _highest(values: torch.Tensor) -> torch.Tensor:
+    """The label of the highest value, the lowest label of equal ones; uint8, shape (i, j, k).
+
+    ``values.argmax(0)`` says the same, but takes some twenty times longer on a CPU.
+    """
+    best = values[0].clone()
+    labels = torch.zeros(best.shape, dtype=torch.uint8)
+    for label in range(1, len(values)):
+        higher = values[label] > best
+        labels.masked_fill_(higher, label)
+        torch.maximum(best, values[label], out=best)
+    return labels
 
 
 def _one_hot(labels: torch.Tensor, heads: int) -> torch.Tensor:

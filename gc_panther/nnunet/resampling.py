@@ -72,12 +72,15 @@ def _resample_channel(
 ) -> np.ndarray:
     values = torch.from_numpy(source.astype(np.float64))
     together = tuple(axis for axis in range(3) if axis != alone)
-    # The clip's range is that of what skimage was given: a volume, or one slice at a time.
-    low, high = values.amin(together, keepdim=True), values.amax(together, keepdim=True)
+    if order > 1:
+        # The clip's range is that of what skimage was given: a volume, or one slice at a time.
+        low, high = values.amin(together, keepdim=True), values.amax(together, keepdim=True)
     # Axes that shrink go first: fewer products for the others.
     for axis in sorted(together, key=lambda a: shape[a] / source.shape[a]):
         values = _along(values, axis, shape[axis], order)
-    values = torch.minimum(torch.maximum(values, low), high)
+    if order > 1:
+        # Linear interpolation leaves it by rounding errors only, which the last step removes.
+        values = torch.minimum(torch.maximum(values, low), high)
     if alone is not None:
         values = _along_alone(values, alone, shape[alone], order_alone)
     return values.numpy()

@@ -286,3 +286,13 @@ def test_passes_that_turn_out_slow_are_given_up(folder, monkeypatch):
     assert facts["mirrored_copies"] == [8, 1, 1]
     # Not more than the one batch of two that was running.
     assert now[0] <= 60 + 2 * 20
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_the_highest_value_wins_and_the_lower_label_of_equal_ones(dtype):
+    values = torch.randint(0, 4, (3, 5, 6, 7), generator=torch.Generator().manual_seed(0)).to(dtype)
+    before = values.clone()
+    found = module._highest(values)
+    assert found.dtype == torch.uint8
+    assert np.array_equal(found.numpy(), values.numpy().argmax(0))
+    assert torch.equal(values, before)
