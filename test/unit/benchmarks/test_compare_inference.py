@@ -1,0 +1,78 @@
+import subprocess
+import sys
+import time
+
+import compare_inference
+import numpy as np
+import pytest
+import stock
+from compare_inference import BEGIN, END, PeakMemory, Row, table, update_document
+
+from gc_panther.nnunet.model_folder import open_model_folder
+
+
+def row(name, labels, seconds, stages=()):
+    made = Row(name, lambda out: out)
+    made.labels, made.seconds, made.stages = labels, seconds, list(stages)
+    made.memory = [2**30] * len(seconds)
+    return made
+
+
+def test_the_table_compares_with_the_second_row():
+    labels = np.zeros((4, 5, 5), np.uint8)
+    labels[1:3, 1:3, 1:3] = 1
+    labels[0] = 2
+    worse = labels.copy()
+    worse[1, 1, 1] = 0
+    ours = (labels == 1).astype(np.uint8)
+    rows = [
+        row("vote", worse, [30.0, 20.0, 40.0]),
+        row("stock", labels, [10.0, 12.0, 11.0]),
+        row("ours", ours, [5.0, 5.5, 9.0], [{"network": 3.0}] * 3),
+    ]
+    lines = table(rows, tumour=1).splitlines()[2:]
+    assert lines[0] == "| vote | 30.0 (20.0–40.0) | 0.37 | – | – | 1.00 | 1.0e-02 | 0.93333 |"
+    assert lines[1].startswith("| stock | 11.0 (10.0–12.0) | 1.00 | – | – | 1.00 | 0.0e+00 |")
+    # The pancreas is in stock's labels and not in our mask: that is no difference.
+    assert lines[2] == "| ours | 5.5 (5.0–9.0) | 2.00 | 3.0 | 2.5 | 1.00 | 0.0e+00 | 1.00000 |"
+
+
+def test_memory_of_children_of_children_counts():
+    grandchild = "x = b'1' * 80_000_000; import time; time.sleep(1.5)"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
+    memory = PeakMemory()
+    memory.start()
+    subprocess.run([sys.executable, "-c", child], check=True)
+    assert memory.stop() > 80_000_000
+
+
+def test_nothing_is_counted_where_nothing_runs():
+    memory = PeakMemory()
+    memory.start()
+    time.sleep(0.3)
+    assert memory.stop() == 0
+
+
+def test_a_command_that_fails_says_why():
+    with pytest.raises(SystemExit, match="no such thing"):
+        compare_inference.command([sys.executable, "-c", "raise SystemExit('no such thing')"])
+
+
+def test_the_document_keeps_what_stands_around(tmp_path, monkeypatch):
+    document = tmp_path / "performance.md"
+    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    monkeypatch.setattr(compare_inference, "DOCS", document)
+    update_document("new")
+    assert document.read_text() == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+
+
+def test_stock_gets_the_same_networks(tiny_model_folder, tmp_path):
+    folder = tiny_model_folder()
+    ours = open_model_folder(folder)
+    theirs = open_model_folder(stock.with_stock_trainer(folder, tmp_path / "stock"))
+    assert theirs.trainer_name == "nnUNetTrainer"
+    assert theirs.plans == ours.plans
+    for fold in ours.checkpoints:
+        found, expected = theirs.read_weights(fold), ours.read_weights(fold)
+        assert found.keys() == expected.keys()
+        assert all(bool((found[name] == expected[name]).all()) for name in expected)
