@@ -58,3 +58,9 @@ def test_stages_of_a_part_are_named_after_it():
         pass
     assert sorted(run.clock.seconds) == ["localizer: network", "network"]
     assert run.within("localizer").progress is run.progress
+
+
+def test_every_setting_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    missing = [variable for variable, _ in VARIABLES.values() if f"`{variable}`" not in text]
+    assert not missing
