@@ -109,9 +109,10 @@ def compare_localizer(
     from mrsegmentator.inference import infer
 
     folder = models["mrsegmentator"]
-    os.environ["MRSEG_WEIGHTS_PATH"] = str(folder)
-    folds = sorted(int(path.name.removeprefix("fold_")) for path in folder.glob("fold_*"))
+    folds = sorted(open_model_folder(folder).checkpoints)
     with tempfile.TemporaryDirectory() as scratch:
+        own = with_stock_trainer(folder, Path(scratch) / "mrsegmentator")
+        os.environ["MRSEG_WEIGHTS_PATH"] = str(own)
         localizer = Localizer(Runtime(device, InferenceOptions(), models, Path(scratch)))
         ours = localizer.find(volume, CaseRun()).mask.array_zyx
         searched = Path(scratch) / "image.mha"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,9 @@ def with_stock_trainer(folder: Path, target: Path) -> Path:
         )
     for name, document in (("plans.json", model.plans), ("dataset.json", model.dataset_json)):
         (target / name).write_text(json.dumps(document), encoding="utf-8")
+    if (folder / "version.json").is_file():
+        # MRSegmentator's own; it would fetch other weights without.
+        shutil.copyfile(folder / "version.json", target / "version.json")
     return target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,13 @@ class TransferReport:
         return f"{len(self.transferred)} of {len(self.transferred) + len(self.fresh)} taken{rest}"
 
 
-def transfer_weights(network: nn.Module, weights: dict[str, Any], *, heads: bool) -> TransferReport:
+def transfer_weights(
+    network: nn.Module,
+    weights: dict[str, Any],
+    *,
+    heads: bool,
+    rows: Sequence[int] | None = None,
+) -> TransferReport:
     """Copy weights by name and shape.
 
     Args:
@@ -48,6 +55,11 @@ def transfer_weights(network: nn.Module, weights: dict[str, Any], *, heads: bool
         WeightsError: nothing fits.
     """
     own = network.state_dict()
+    if heads and rows is not None:
+        weights = {
+            name: tensor[list(rows)] if HEADS in name else tensor
+            for name, tensor in weights.items()
+        }
     taken = {
         name: tensor
         for name, tensor in weights.items()

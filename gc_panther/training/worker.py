@@ -63,6 +63,7 @@ class TrainJob(_Job):
         seed: of weights and batches.
         start_from: checkpoint to start from.
         keep_heads: whether that checkpoint's segmentation heads are used.
+        head_rows: which of their outputs, where that checkpoint has more labels.
     """
 
     kind: Literal["train"] = "train"
@@ -74,6 +75,7 @@ class TrainJob(_Job):
     seed: int = 0
     start_from: Path | None = None
     keep_heads: bool = False
+    head_rows: tuple[int, ...] | None = None
 
 
 Job = Annotated[PrepareJob | TrainJob, Field(discriminator="kind")]
@@ -138,7 +140,7 @@ def train(job: TrainJob) -> None:
         log.info("%s: continues at epoch %d", job.title, trainer.current_epoch)
     elif job.start_from is not None:
         report = transfer_weights(
-            trainer.network, read_weights(job.start_from), heads=job.keep_heads
+            trainer.network, read_weights(job.start_from), heads=job.keep_heads, rows=job.head_rows
         )
         log.info("%s: starts from %s, %s", job.title, job.start_from, report)
     _log_epochs(trainer, job)

@@ -198,7 +198,7 @@ def _card(
         "Pancreatic tumour on T1-weighted MRI (task 1)",
         purpose="An ensemble of small residual encoder U-Nets for PANTHER's task 1, trained by "
         "nnU-Net's code through `nnUNetTrainer_Student`.",
-        command=f"gc-panther train task1 --preset {request.preset} --work WORK --export resources",
+        command=f"gc-panther train task1 --preset {request.preset} --work WORK --export models",
         data=data,
         training=training,
         results={f"fold {k}": pseudo_dice(results, k) for k in range(recipe.folds)},

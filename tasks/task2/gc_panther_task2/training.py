@@ -250,6 +250,9 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
             threads=space.threads,
             seed=recipe.seed + fold,
             start_from=start,
+            # The warm-up knows both labels, and one more.
+            keep_heads=bool(recipe.warm_up),
+            head_rows=tuple(WARM_UP_LABELS[name] for name in LABELS) if recipe.warm_up else None,
         )
         for fold in range(recipe.folds)
     ]
@@ -269,8 +272,8 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
         ],
         training=[
             f"recipe: preset `{request.preset}`, seed {recipe.seed}; the plans hold it",
-            f"each fold: {describe_schedule(recipe.schedule)}; weights from fold 0 of task 1 "
-            "by name and shape, fresh segmentation heads",
+            f"each fold: {describe_schedule(recipe.schedule)}; weights from "
+            + ("the warm-up" if recipe.warm_up else "fold 0 of task 1, fresh segmentation heads"),
             *(f"warm-up before the folds: {describe_schedule(w.schedule)}" for w in recipe.warm_up),
             f"wall time: {seconds / 60:.0f} min on {request.device}, {request.jobs} at a time",
         ],
@@ -418,4 +421,4 @@ def _describe_phantoms(phantoms: PhantomCases) -> str:
 
 
 def _command(request: TrainingRequest) -> str:
-    return f"gc-panther train task2 --preset {request.preset} --work WORK --export resources"
+    return f"gc-panther train task2 --preset {request.preset} --work WORK --export models"

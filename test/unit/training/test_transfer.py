@@ -36,6 +36,15 @@ def test_heads_of_the_same_shape_are_only_taken_when_asked_for():
     assert torch.equal(target.state_dict()[head], source.state_dict()[head])
 
 
+def test_heads_of_fewer_labels_take_theirs_by_row():
+    source, target = Net(3), Net(2)
+    report = transfer_weights(target, source.state_dict(), heads=True, rows=(0, 2))
+    assert not report.fresh
+    for name in ("decoder.seg_layers.0.weight", "decoder.seg_layers.0.bias"):
+        assert torch.equal(target.state_dict()[name], source.state_dict()[name][[0, 2]])
+    assert torch.equal(target.encoder.weight, source.encoder.weight)
+
+
 def test_another_architecture_is_refused():
     with pytest.raises(WeightsError, match="no parameter fits"):
         transfer_weights(Net(3), Net(3, width=5).state_dict(), heads=False)

@@ -1,0 +1,54 @@
+"""Both tasks on a real abdominal MRI, as it is, oblique, and stored flipped.
+
+The image is not part of the project: give one with GC_PANTHER_TEST_MRI.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from gc_panther import cli
+from gc_panther.imaging.images import read_image
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE = Path(
+    os.environ.get("GC_PANTHER_TEST_MRI", ROOT.parent / "shared" / "real" / "abdominal-mr.mha")
+)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not IMAGE.is_file(), reason="no real MRI (GC_PANTHER_TEST_MRI)"),
+]
+TURN = np.radians(9.0)
+OBLIQUE = (np.cos(TURN), -np.sin(TURN), 0, np.sin(TURN), np.cos(TURN), 0, 0, 0, 1)
+
+
+def predict(task: str, image: Path, out: Path) -> np.ndarray:
+    """The mask through the command line; its grid has to be the image's."""
+    assert cli.invoke(["predict", task, str(image), "-o", str(out), "--device", "cpu"]) == 0
+    mask, given = read_image(out), read_image(image)
+    assert mask.geometry.size_xyz == given.geometry.size_xyz
+    for what in ("spacing_xyz", "origin_xyz", "direction"):
+        assert np.allclose(getattr(mask.geometry, what), getattr(given.geometry, what), atol=1e-5)
+    assert set(np.unique(mask.array_zyx)) == {0, 1}
+    return mask.array_zyx
+
+
+@pytest.mark.parametrize("task", ["task1", "task2"])
+def test_a_real_mri(task, tmp_path):
+    image = sitk.ReadImage(str(IMAGE))
+    as_it_is = predict(task, IMAGE, tmp_path / "mask.mha")
+
+    flipped = tmp_path / "flipped.nrrd"
+    sitk.WriteImage(image[::-1, ::-1, :], str(flipped))
+    assert np.array_equal(predict(task, flipped, tmp_path / "f.nrrd")[:, ::-1, ::-1], as_it_is)
+
+    image.SetDirection(OBLIQUE)
+    oblique = tmp_path / "oblique.nii.gz"
+    sitk.WriteImage(image, str(oblique))
+    # The same voxels: only where they lie in the room is another.
+    assert np.array_equal(predict(task, oblique, tmp_path / "o.nii.gz"), as_it_is)
