@@ -1,3 +1,4 @@
+import subprocess
 import sys
 
 import numpy as np
@@ -152,5 +153,17 @@ def test_a_constant_image_and_a_mask_at_the_edge(tmp_path):
     assert close_to(mpl_image.imread(tmp_path / "o.png"), overlay.MASK_COLOUR).sum() > 1000
 
 
-def test_no_global_plotting_state_is_touched(picture):
-    assert "matplotlib.pyplot" not in sys.modules
+def test_no_global_plotting_state_is_touched(tmp_path):
+    # In a process of its own: other tests import stock nnU-Net, which imports pyplot.
+    code = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from gc_panther.case import Geometry, Volume\n"
+        "from gc_panther.report.overlay import save_overlay\n"
+        "image = Volume(np.arange(512.0).reshape(8, 8, 8), Geometry((8, 8, 8), (1.0, 1.0, 1.0)))\n"
+        "mask = Volume((image.array_zyx > 300).astype(np.uint8), image.geometry)\n"
+        "save_overlay(image, mask, Path(sys.argv[1]))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "picture.png")], check=True)
+    assert (tmp_path / "picture.png").is_file()
