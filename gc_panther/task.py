@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+from gc_panther.errors import UserError
 
 if TYPE_CHECKING:
     from gc_panther.case import Case, Segmentation
@@ -88,6 +90,24 @@ class InferenceOptions:
     mirroring: bool = True
     step_size: float = 0.5
     backend: Backend = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning, wherever it was said.
+
+        Raises:
+            UserError: an option is none of its choices or out of range.
+        """
+        for name, chosen, known in (
+            ("combine mode", self.combine, get_args(Combine)),
+            ("backend", self.backend, get_args(Backend)),
+        ):
+            if chosen not in known:
+                raise UserError(f"there is no {name} {chosen!r}", fix=f"Choose {', '.join(known)}")
+        if not 0 < self.step_size <= 1:
+            raise UserError(
+                f"the step size {self.step_size:g} is not above 0 and at most 1",
+                fix="It is the distance of windows as a part of the patch; the default is 0.5",
+            )
 
 
 class Progress(Protocol):

@@ -28,9 +28,6 @@ logger = logging.getLogger(__name__)
 #: Kept back from a time limit for checking and writing the mask, seconds.
 WRITING_S = 0.7
 
-COMBINE_MODES = ("probabilities", "logits", "vote")
-BACKENDS = ("auto", "torch", "openvino")
-
 
 @dataclass(frozen=True)
 class Choices:
@@ -55,21 +52,6 @@ class Choices:
     started: float | None = None
 
     def __post_init__(self) -> None:
-        if self.options.combine not in COMBINE_MODES:
-            raise UserError(
-                f"there is no combine mode {self.options.combine!r}",
-                fix=f"Choose {', '.join(COMBINE_MODES)}",
-            )
-        if self.options.backend not in BACKENDS:
-            raise UserError(
-                f"there is no backend {self.options.backend!r}",
-                fix=f"Choose {', '.join(BACKENDS)}",
-            )
-        if not 0 < self.options.step_size <= 1:
-            raise UserError(
-                f"the step size {self.options.step_size:g} is not above 0 and at most 1",
-                fix="It is the distance of windows as a part of the patch; the default is 0.5",
-            )
         if self.time_limit is not None and not self.time_limit > 0:
             raise UserError(
                 f"the time limit {self.time_limit:g} s is not above 0",

@@ -1,8 +1,8 @@
 """The folds of a model as one predictor: one process, one preprocessing, no workers.
 
 Stages on the run's clock: ``preprocess``, ``compile`` (a fold's network is made ready), ``network``
-(the forward passes) and ``resample`` (from
-the network's grid to the image's, and from logits to labels).
+(the forward passes) and ``resample`` (from the network's grid to the image's, and from logits to
+labels).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 
 from gc_panther.case import Volume
-from gc_panther.errors import GCPantherError, ProcessingError, UserError, WeightsError
+from gc_panther.errors import GCPantherError, ProcessingError, WeightsError
 from gc_panther.nnunet.backends import choose_runner
 from gc_panther.nnunet.model_folder import ModelFolder
 from gc_panther.nnunet.openvino_graph import Graph, convert
@@ -30,7 +30,7 @@ from gc_panther.nnunet.windows import (
     predict_windows,
     window_slices,
 )
-from gc_panther.task import CaseRun, Combine, InferenceOptions
+from gc_panther.task import CaseRun, InferenceOptions
 
 #: Packages whose network classes and layers plans may name.
 _TRUSTED_PACKAGES = ("dynamic_network_architectures.", "torch.nn.")
@@ -111,19 +111,12 @@ class Ensemble:
 
     Raises:
         WeightsError: a checkpoint is damaged or unsafe, or does not fit its plans.
-        UserError: an option has no meaning.
+        UserError: the backend that was asked for cannot be used.
     """
 
     def __init__(self, model: ModelFolder, *, device: str, options: InferenceOptions) -> None:
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-        if options.combine not in get_args(Combine):
-            raise UserError(
-                f"there is no way {options.combine!r} to combine folds",
-                fix=f"Choose one of {', '.join(get_args(Combine))}",
-            )
-        if not 0 < options.step_size <= 1:
-            raise UserError(f"the step size {options.step_size} is not in (0, 1]")
         self.model = model
         self._device = torch.device(device)
         self._options = options
