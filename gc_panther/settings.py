@@ -82,6 +82,13 @@ def bundled_resources() -> Path:
     return Path(__file__).resolve().parent.parent / "resources"
 
 
+def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where things are kept that can be made again (XDG Base Directory Specification)."""
+    source = os.environ if environ is None else environ
+    home = source.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "gc_panther"
+
+
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings table from the environment (or from ``environ``)."""
     source = os.environ if environ is None else environ

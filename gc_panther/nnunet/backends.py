@@ -108,7 +108,7 @@ class OpenVINORunner:
             # A copy, because OpenVINO uses its output's memory again.
             return torch.from_numpy(compiled(tiles.numpy()).copy())[: self.batch - missing]
 
-        if self._graph.size * (fold + 1) <= _KEPT_BYTES:
+        if self._graph.size * (len(self._kept) + 1) <= _KEPT_BYTES:
             self._kept[fold] = network
         return network
 
@@ -122,7 +122,7 @@ def choose_runner(
     device: torch.device,
     folder: Path,
     architecture: Any,
-    build: Callable[[], torch.nn.Module],
+    network: torch.nn.Module,
     patch: Sequence[int],
 ) -> Runner:
     """The runner a user asked for, or the fastest one that this machine can run.
@@ -132,7 +132,7 @@ def choose_runner(
         device: where the passes run.
         folder: the model folder, which may hold an OpenVINO graph.
         architecture: JSON-compatible description of the network.
-        build: makes the network on torch's default device.
+        network: on the meta device.
         patch: spatial shape of a window.
 
     Raises:
@@ -147,7 +147,7 @@ def choose_runner(
         raise UserError(problem, fix=fix)
     if wanted != "torch" and not problem:
         try:
-            return OpenVINORunner(find_graph(folder, architecture, build, patch), patch)
+            return OpenVINORunner(find_graph(folder, architecture, network, patch), patch)
         # Whatever a converter cannot do, PyTorch can.
         except (GCPantherError, ImportError, RuntimeError, TypeError, ValueError) as error:
             if wanted == "openvino":
@@ -155,8 +155,6 @@ def choose_runner(
                     f"OpenVINO cannot run this network ({error})", where=folder
                 ) from error
             logger.warning("OpenVINO cannot run this network, torch does: %s", error)
-    with torch.device("meta"):
-        network = build()
     return TorchRunner(network, device, patch)
 
 

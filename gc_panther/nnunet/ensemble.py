@@ -128,16 +128,15 @@ class Ensemble:
             for setting in _USED_SETTINGS:
                 getattr(self._configuration, setting)
             self._patch = tuple(int(size) for size in self._configuration.patch_size)
-            with torch.device("meta"):
-                expected = _build_network(self._configuration, self._heads).state_dict()
-        self._expected = {name: value.shape for name, value in expected.items()}
+            network = _build_network(self._configuration, self._heads)
+        self._expected = {name: value.shape for name, value in network.state_dict().items()}
         self._runner = choose_runner(
             options.backend,
             self._device,
             model.path,
             [self._configuration.network_arch_class_name]
             + [self._configuration.network_arch_init_kwargs, self._heads],
-            lambda: _build_network(self._configuration, self._heads),
+            network,
             self._patch,
         )
         self._weights = {fold: self._fitting_weights(fold) for fold in model.checkpoints}
@@ -390,11 +389,14 @@ def openvino_graph(model: ModelFolder) -> Graph:
     with _fitting_plans(model):
         configuration = PlansManager(dict(model.plans)).get_configuration(model.configuration)
         patch = tuple(int(size) for size in configuration.patch_size)
-    return convert(lambda: _build_network(configuration, len(model.labels)), patch)
+        network = _build_network(configuration, len(model.labels))
+    return convert(network, patch)
 
 
 def _build_network(configuration: Any, heads: int) -> torch.nn.Module:
-    """The network that the plans describe; no trainer's source is needed for it.
+    """The network that the plans describe, on the meta device: without memory for weights.
+
+    No trainer's source is needed for it.
 
     Raises:
         WeightsError: the plans name something else than a known network or layer.
@@ -407,9 +409,10 @@ def _build_network(configuration: Any, heads: int) -> torch.nn.Module:
     for argument in imported:
         if arguments[argument] is not None:
             _refuse_unknown(arguments[argument])
-    network: torch.nn.Module = get_network_from_plans(
-        name, arguments, imported, 1, heads, allow_init=False, deep_supervision=False
-    )
+    with torch.device("meta"):
+        network: torch.nn.Module = get_network_from_plans(
+            name, arguments, imported, 1, heads, allow_init=False, deep_supervision=False
+        )
     return network
 
 

@@ -210,7 +210,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def _open_pack(path: Path, folds: tuple[int, ...] | None) -> ModelFolder:
     manifest = read_manifest(path)
-    for name in ("plans.json", "dataset.json"):
+    # The folds are checked when they are read.
+    small = manifest.files.keys() - set(manifest.folds.values())
+    for name in sorted(small | {"plans.json", "dataset.json"}):
         verify(path, manifest, name)
     plans = _read_document(path, path / "plans.json", None)
     dataset_json = _read_document(path, path / "dataset.json", None)

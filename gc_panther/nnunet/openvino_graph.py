@@ -8,10 +8,10 @@ in no time. The graph is made when a pack is made, or at first use into a cache.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gc_panther.errors import ProcessingError, WeightsError
+from gc_panther.settings import cache_folder
 
 if TYPE_CHECKING:
     import torch
@@ -105,11 +106,15 @@ def import_openvino() -> Any:
     return openvino
 
 
-def convert(build: Callable[[], torch.nn.Module], patch: Sequence[int]) -> Graph:
+def convert(network: torch.nn.Module, patch: Sequence[int]) -> Graph:
     """Convert a network and check that the graph answers as PyTorch does.
 
+    The check uses other weights than the conversion: a number of the network that was not
+    recognised, and therefore not exchanged, shows.
+
     Args:
-        build: makes the network, one input channel, without deep supervision.
+        network: one input channel, no deep supervision; on any device, such as meta. Its weights
+            play no part.
         patch: spatial shape of its input.
 
     Raises:
@@ -119,26 +124,38 @@ def convert(build: Callable[[], torch.nn.Module], patch: Sequence[int]) -> Graph
     import torch
 
     ov = import_openvino()
-    network = build().eval()
+    network = copy.deepcopy(network).to_empty(device="cpu").eval()
     generator = torch.Generator().manual_seed(0)
     example = torch.randn((1, 1, *patch), generator=generator)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            # Small, so that the check below is about numbers like those of trained networks.
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    _randomise(network, generator)
     names = {p.detach().numpy().tobytes(): name for name, p in network.named_parameters()}
-    with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
+    with tempfile.TemporaryDirectory() as scratch:
         xml = Path(scratch) / "graph.xml"
-        ov.save_model(ov.convert_model(network, example_input=example), xml, compress_to_fp16=False)
+        with torch.inference_mode():
+            converted = ov.convert_model(network, example_input=example)
+        ov.save_model(converted, xml, compress_to_fp16=False)
         graph = _separate(xml.read_text(encoding="utf-8"), xml.with_suffix(".bin"), names)
+    _randomise(network, generator)
+    with torch.inference_mode():
         expected = network(example).numpy()
-    answer = np.asarray(
-        compile_graph(graph, dict(network.named_parameters()), patch, 1)(example.numpy())
-    )
-    largest = float(np.abs(expected).max())
-    if not np.abs(answer - expected).max() <= TOLERANCE * largest:
+    compiled = compile_graph(graph, dict(network.named_parameters()), patch, 1)
+    answer = np.asarray(compiled(example.numpy()))
+    if not np.abs(answer - expected).max() <= TOLERANCE * np.abs(expected).max():
         raise ProcessingError("OpenVINO's answer differs from PyTorch's for this network")
     return graph
+
+
+def _randomise(network: torch.nn.Module, generator: torch.Generator) -> None:
+    """Give all parameters and buffers numbers as small as those of trained networks."""
+    import torch
+
+    with torch.no_grad():
+        for value in (*network.parameters(), *network.buffers()):
+            # Positive, because a buffer may be a variance.
+            random = 0.1 * torch.rand(value.shape, generator=generator)
+            value.copy_(random if value.is_floating_point() else torch.ones_like(value))
+        for parameter in network.parameters():
+            parameter.sub_(0.05)
 
 
 def _separate(xml: str, content: Path, names: Mapping[bytes, str]) -> Graph:
@@ -193,23 +210,23 @@ def compile_graph(
 
 
 def find_graph(
-    folder: Path, architecture: Any, build: Callable[[], torch.nn.Module], patch: Sequence[int]
+    folder: Path, architecture: Any, network: torch.nn.Module, patch: Sequence[int]
 ) -> Graph:
     """The graph of a model: from its pack, from the cache, or converted now.
 
     Args:
         folder: the model folder.
         architecture: JSON-compatible description of the network.
-        build: as for :func:`convert`.
+        network: as for :func:`convert`.
         patch: as for :func:`convert`.
     """
-    cached = _cache() / f"{_key(architecture, patch)}.json"
+    cached = cache_folder() / "openvino" / f"{_key(architecture, patch)}.json"
     for file in (folder / GRAPH_FILE, cached):
         try:
             return Graph.from_json(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-    graph = convert(build, patch)
+    graph = convert(network, patch)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=cached.parent, delete=False) as part:
@@ -219,11 +236,6 @@ def find_graph(
         # Nothing can be kept there, as in a container: it is converted again next time.
         logger.debug("no OpenVINO graph can be kept in %s", cached.parent)
     return graph
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "gc_panther" / "openvino"
 
 
 def _key(architecture: Any, patch: Sequence[int]) -> str:

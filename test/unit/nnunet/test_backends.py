@@ -115,13 +115,19 @@ def test_a_missing_weight_is_named(folder):
 
 @needs_openvino
 def test_a_conversion_that_answers_otherwise_is_refused(monkeypatch):
-    def build():
-        return torch.nn.Conv3d(1, 2, 3, padding=1)
-
-    assert isinstance(convert(build, (4, 4, 4)), Graph)
+    network = torch.nn.Conv3d(1, 2, 3, padding=1)
+    assert isinstance(convert(network, (4, 4, 4)), Graph)
     monkeypatch.setattr(openvino_graph, "TOLERANCE", -1.0)
     with pytest.raises(ProcessingError, match="differs"):
-        convert(build, (4, 4, 4))
+        convert(network, (4, 4, 4))
+
+
+@needs_openvino
+def test_a_number_that_cannot_be_exchanged_is_noticed():
+    """Running statistics are small constants of the graph, but each fold has its own."""
+    network = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 1), torch.nn.BatchNorm3d(2))
+    with pytest.raises(ProcessingError, match="differs"):
+        convert(network, (4, 4, 4))
 
 
 @needs_openvino
@@ -130,7 +136,7 @@ def test_other_architectures_have_other_graphs(tmp_path, empty_cache):
         find_graph(
             tmp_path,
             {"channels": channels},
-            lambda channels=channels: torch.nn.Conv3d(1, channels, 1),
+            torch.nn.Conv3d(1, channels, 1),
             (4, 4, 4),
         )
     assert len(list(empty_cache.iterdir())) == 2
@@ -164,8 +170,8 @@ def test_without_openvino_torch_runs_and_a_wish_is_refused(folder, monkeypatch):
 
 def test_on_a_gpu_torch_runs(tmp_path):
     def choose(backend):
-        build = lambda: torch.nn.Conv3d(1, 2, 1)  # noqa: E731
-        return choose_runner(backend, torch.device("cuda"), tmp_path, {}, build, (4, 4, 4))
+        network = torch.nn.Conv3d(1, 2, 1)
+        return choose_runner(backend, torch.device("cuda"), tmp_path, {}, network, (4, 4, 4))
 
     assert choose("auto").name == "torch"
     with pytest.raises(UserError, match="--device cpu"):

@@ -123,6 +123,14 @@ def test_nothing_is_overwritten(folder, packed):
         write_pack(open_model_folder(folder), packed)
 
 
+def test_a_changed_companion_is_refused_too(folder, tmp_path):
+    write_pack(open_model_folder(folder), tmp_path / "pack", extra={"openvino.json": "{}"})
+    open_model_folder(tmp_path / "pack")
+    (tmp_path / "pack" / "openvino.json").write_text("[]")
+    with pytest.raises(WeightsError, match=r"openvino\.json .*SHA-256"):
+        open_model_folder(tmp_path / "pack")
+
+
 @pytest.mark.parametrize("name", ["fold_1.safetensors", "plans.json", "dataset.json"])
 def test_a_changed_file_is_refused_by_name(name, packed):
     content = bytearray((packed / name).read_bytes())
