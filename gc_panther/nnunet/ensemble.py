@@ -7,7 +7,6 @@ labels).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,28 +17,17 @@ import torch
 
 from gc_panther.case import Volume
 from gc_panther.errors import GCPantherError, ProcessingError, WeightsError
+from gc_panther.nnunet.anytime import FoldsInTime
 from gc_panther.nnunet.backends import choose_runner
 from gc_panther.nnunet.model_folder import ModelFolder
 from gc_panther.nnunet.openvino_graph import Graph, convert
 from gc_panther.nnunet.preprocessing import NetworkInput, preprocess
 from gc_panther.nnunet.resampling import resample
-from gc_panther.nnunet.windows import (
-    OutOfTimeError,
-    Slices,
-    mirror_combinations,
-    predict_windows,
-    window_slices,
-)
+from gc_panther.nnunet.windows import Slices, mirror_combinations, predict_windows, window_slices
 from gc_panther.task import CaseRun, InferenceOptions
 
 #: Packages whose network classes and layers plans may name.
 _TRUSTED_PACKAGES = ("dynamic_network_architectures.", "torch.nn.")
-
-#: Part by which a pass may take longer than measured before it breaks a plan.
-CAUTION = 0.15
-
-#: Kept back from a deadline for what follows the passes, besides combining the folds; seconds.
-SPARE_S = 0.3
 
 #: Settings of a configuration that a case needs; they are looked at before the first one comes.
 _USED_SETTINGS = (
@@ -147,7 +135,8 @@ class Ensemble:
 
         Args:
             volume_lps: a single-channel image in LPS order.
-            run: progress and stage clock.
+            run: progress, stage clock and, where there is one, the deadline, which may cost folds
+                and mirrored copies (:mod:`gc_panther.nnunet.anytime`).
 
         Raises:
             ProcessingError: out of memory, or a network gave NaN or infinity.
@@ -180,81 +169,27 @@ class Ensemble:
     def _all_folds(self, case: _PreparedCase, run: CaseRun) -> Iterator[torch.Tensor]:
         """Each fold's logits on the network's grid, one after the other."""
         mirroring = mirror_combinations(self._mirroring_axes)
-        for number, fold in enumerate(self._weights, start=1):
-            label = f"{self.model.path.name}: fold {number} of {len(self._weights)}"
-            yield self._fold_logits(fold, label, case, mirroring, run)
+        for fold in self._weights:
+            yield self._fold_logits(fold, case, mirroring, run)
 
     def _folds_in_time(
         self, case: _PreparedCase, run: CaseRun, deadline: float
-    ) -> tuple[list[torch.Tensor], dict[str, Any]]:
-        """Logits of the folds, and over the mirrored copies, that a deadline allows.
+    ) -> tuple[Iterable[torch.Tensor], dict[str, Any]]:
+        """Logits of the folds on the network's grid that a deadline allows, and the facts."""
 
-        First the folds without mirroring, the first of them whatever the time; then as many
-        mirrored copies of each as fit. What is begun and does not end in time is left out.
+        def combine(logits: torch.Tensor) -> None:
+            if self._options.combine != "logits":
+                self._fold_probabilities(logits, case.prepared, run)
 
-        Returns:
-            Logits on the network's grid, one tensor per fold, and the facts about what was used.
-        """
-        mirroring = mirror_combinations(self._mirroring_axes)
-        folds = list(self._weights)
-        name = self.model.path.name
-
-        def seconds_left() -> float:
-            """Until the last moment at which the folds that are there can still be combined."""
-            return deadline - time.perf_counter() - SPARE_S - finishing * len(logits)
-
-        finishing = 0.0
-        logits: dict[int, torch.Tensor] = {}
-        copies = dict.fromkeys(folds, 0)
-        begin = time.perf_counter()
-        logits[folds[0]] = self._fold_logits(folds[0], f"{name}: fold 1", case, mirroring[:1], run)
-        copies[folds[0]] = 1
-        unit = time.perf_counter() - begin
-        begin = time.perf_counter()
-        if self._options.combine != "logits":
-            with run.clock.stage("resample"):
-                torch.softmax(self._on_covered_box(logits[folds[0]], case.prepared).float(), 0)
-        finishing = time.perf_counter() - begin
-
-        def add(fold: int, chosen: list[tuple[int, ...]]) -> bool:
-            """Whether these copies of a fold were finished in time."""
-            needed = unit * len(chosen)
-            if seconds_left() - (0 if fold in logits else finishing) < needed * (1 + CAUTION):
-                return False
-            label = f"{name}: fold {folds.index(fold) + 1} of {len(folds)}"
-            try:
-                more = self._fold_logits(fold, label, case, chosen, run, lambda: seconds_left() < 0)
-            except OutOfTimeError:
-                return False
-            total = copies[fold] + len(chosen)
-            if fold in logits:
-                sums = logits[fold].float() * copies[fold] + more.float() * len(chosen)
-                more = (sums / total).half()
-            logits[fold], copies[fold] = more, total
-            return True
-
-        for fold in folds[1:]:
-            if not add(fold, mirroring[:1]):
-                break
-        for number, fold in enumerate(logits):
-            waiting = len(logits) - number
-            affordable = int(seconds_left() / (unit * (1 + CAUTION)) / waiting)
-            chosen = mirroring[1 : 1 + max(0, affordable)]
-            if chosen:
-                add(fold, chosen)
-        facts: dict[str, Any] = {
-            "folds": list(logits),
-            "passes": len(case.slices) * sum(copies.values()),
-            "mirrored_copies": [copies[fold] for fold in logits],
-        }
-        wanted = len(folds) * len(mirroring)
-        if sum(copies.values()) < wanted:
-            facts["dropped"] = (
-                f"{name}: the time limit left {sum(copies.values())} of {wanted} passes per window "
-                f"({len(logits)} of {len(folds)} folds, "
-                f"{min(copies[fold] for fold in logits)} of {len(mirroring)} mirrored copies)"
-            )
-        return list(logits.values()), facts
+        reached = FoldsInTime(
+            list(self._weights),
+            mirror_combinations(self._mirroring_axes),
+            deadline,
+            lambda fold, chosen, late: self._fold_logits(fold, case, chosen, run, late),
+            combine,
+        )
+        passes = len(case.slices) * sum(reached.copies.values())
+        return reached.logits.values(), {**reached.facts(self.model.path.name), "passes": passes}
 
     def _combined(
         self, prepared: NetworkInput, parts: Iterable[torch.Tensor], run: CaseRun
@@ -270,12 +205,10 @@ class Ensemble:
         for part in parts:
             count += 1
             if combine != "logits":
-                with run.clock.stage("resample"):
-                    logits = self._on_covered_box(part, prepared)
-                    if combine == "vote":
-                        chosen = _one_hot(_highest(logits), self._heads)
-                        votes = chosen if votes is None else votes.add_(chosen)
-                    part = torch.softmax(logits.float(), 0)
+                logits, part = self._fold_probabilities(part, prepared, run)
+                if combine == "vote":
+                    chosen = _one_hot(_highest(logits), self._heads)
+                    votes = chosen if votes is None else votes.add_(chosen)
             total = part if total is None else total.add_(part)
         assert total is not None, "a model folder has at least one fold"  # noqa: S101
         with run.clock.stage("resample"):
@@ -295,6 +228,14 @@ class Ensemble:
                 self._on_image(_highest(decision)[None], prepared, torch.zeros(1))[0],
             )
 
+    def _fold_probabilities(
+        self, logits: torch.Tensor, prepared: NetworkInput, run: CaseRun
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One fold's logits and probabilities on the covered box, shape (heads, i, j, k)."""
+        with run.clock.stage("resample"):
+            resampled = self._on_covered_box(logits, prepared)
+            return resampled, torch.softmax(resampled.float(), 0)
+
     def _padded(self, data: np.ndarray) -> tuple[torch.Tensor, Slices]:
         """The image on the device, at least a patch large, and the slices that undo the padding."""
         from acvl_utils.cropping_and_padding.padding import pad_nd_image
@@ -307,7 +248,6 @@ class Ensemble:
     def _fold_logits(
         self,
         fold: int,
-        label: str,
         case: _PreparedCase,
         mirroring: Sequence[tuple[int, ...]],
         run: CaseRun,
@@ -323,6 +263,8 @@ class Ensemble:
                 network = self._runner.load(fold, self._weights[fold])
             stack.enter_context(run.clock.stage("network"))
             stack.enter_context(self._runner.during_passes())
+            number = list(self._weights).index(fold) + 1
+            label = f"{self.model.path.name}: fold {number} of {len(self._weights)}"
             run.progress.start(label, len(case.slices) * len(mirroring))
             stack.callback(run.progress.finish)
             logits = predict_windows(

@@ -8,6 +8,7 @@ import torch
 
 from gc_panther.case import Geometry, Volume
 from gc_panther.errors import ProcessingError, UserError, WeightsError
+from gc_panther.nnunet import anytime
 from gc_panther.nnunet import ensemble as module
 from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.model_folder import open_model_folder
@@ -252,7 +253,7 @@ def test_folds_go_before_mirrored_copies_and_what_is_too_late_is_left_out(folder
             pass
 
     loaded = ensemble(folder, mirroring=True)
-    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     def with_limit(seconds):
         now[0] = 0.0
@@ -262,7 +263,7 @@ def test_folds_go_before_mirrored_copies_and_what_is_too_late_is_left_out(folder
         return facts["folds"], facts["mirrored_copies"]
 
     # One window: a copy of a fold is one pass of one second, planned for with some caution.
-    spare, each = module.SPARE_S, 1 + module.CAUTION
+    spare, each = anytime.SPARE_S, 1 + anytime.CAUTION
     assert with_limit(1 + spare + 1) == ([0], [1])
     assert with_limit(2 + spare + 1) == ([0, 1], [1, 1])
     assert with_limit(3 + spare + 1) == ([0, 1, 2], [1, 1, 1])
@@ -281,7 +282,7 @@ def test_passes_that_turn_out_slow_are_given_up(folder, monkeypatch):
             now[0] += seconds[0]
 
     loaded = ensemble(folder, mirroring=True)
-    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     facts = loaded.predict(IMAGE, CaseRun(progress=Moves(), deadline=60.0)).facts
     assert facts["mirrored_copies"] == [8, 1, 1]
     # Not more than the one batch of two that was running.

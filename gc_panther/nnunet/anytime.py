@@ -1,0 +1,111 @@
+"""Which folds and mirrored copies of an ensemble a deadline allows.
+
+First the folds without mirroring, the first of them whatever the time; then as many mirrored
+copies of each as fit. What is begun and does not end in time is left out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from gc_panther.nnunet.windows import OutOfTimeError
+
+#: Part by which a pass may take longer than measured before it breaks a plan.
+CAUTION = 0.15
+
+#: Kept back from a deadline for what follows the passes, besides combining the folds; seconds.
+SPARE_S = 0.3
+
+Axes = tuple[int, ...]
+
+
+class FoldsInTime:
+    """Runs folds and mirrored copies until a deadline.
+
+    Args:
+        folds: the folds, in the order in which they are wanted.
+        mirroring: sets of axes to flip, the empty one first.
+        deadline: on :func:`time.perf_counter`'s clock.
+        predict: gives the logits of a fold, half precision, shape (heads, i, j, k), over some of
+            the sets of axes; raises OutOfTimeError where the function it is given says so.
+        combine: does to a fold's logits what will be done to each fold's in the end. It is called
+            once, to learn how long that takes.
+
+    Attributes:
+        logits: what was reached, by fold; the mean over the copies.
+        copies: number of mirrored copies in it, the unmirrored one included, by fold.
+    """
+
+    def __init__(
+        self,
+        folds: Sequence[int],
+        mirroring: Sequence[Axes],
+        deadline: float,
+        predict: Callable[[int, Sequence[Axes], Callable[[], bool]], torch.Tensor],
+        combine: Callable[[torch.Tensor], object],
+    ) -> None:
+        self._folds = folds
+        self._mirroring = mirroring
+        self._deadline = deadline
+        self._predict = predict
+        first, *others = folds
+        begin = time.perf_counter()
+        self.logits = {first: predict(first, mirroring[:1], lambda: False)}
+        self.copies = {first: 1}
+        measured = time.perf_counter()
+        combine(self.logits[first])
+        #: Seconds of one copy of one fold, and of combining one fold with the others.
+        self._unit, self._combining = measured - begin, time.perf_counter() - measured
+        for fold in others:
+            if not self._add(fold, mirroring[:1]):
+                break
+        for number, fold in enumerate(self.logits):
+            planned = self._unit * (1 + CAUTION) * (len(self.logits) - number)
+            chosen = mirroring[1 : 1 + max(0, int(self._seconds_left() / planned))]
+            if chosen:
+                self._add(fold, chosen)
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """JSON-compatible facts: what was used and, in words, what was not.
+
+        Args:
+            name: of the model, to begin the sentence with.
+        """
+        used, wanted = sum(self.copies.values()), len(self._folds) * len(self._mirroring)
+        facts: dict[str, Any] = {
+            "folds": list(self.logits),
+            "mirrored_copies": list(self.copies.values()),
+        }
+        if used < wanted:
+            facts["dropped"] = (
+                f"{name}: the time limit left {used} of {wanted} passes per window "
+                f"({len(self.logits)} of {len(self._folds)} folds, "
+                f"{min(self.copies.values())} of {len(self._mirroring)} mirrored copies)"
+            )
+        return facts
+
+    def _seconds_left(self) -> float:
+        """Until the last moment at which the folds that are there can still be combined."""
+        combining = self._combining * len(self.logits)
+        return self._deadline - time.perf_counter() - SPARE_S - combining
+
+    def _add(self, fold: int, chosen: Sequence[Axes]) -> bool:
+        """Run these copies of a fold; return whether they were finished in time."""
+        new_fold = 0.0 if fold in self.logits else self._combining
+        if self._seconds_left() - new_fold < self._unit * len(chosen) * (1 + CAUTION):
+            return False
+        try:
+            more = self._predict(fold, chosen, lambda: self._seconds_left() < 0)
+        except OutOfTimeError:
+            return False
+        before = self.copies.get(fold, 0)
+        self.copies[fold] = before + len(chosen)
+        if before:
+            sums = self.logits[fold].float() * before + more.float() * len(chosen)
+            more = (sums / self.copies[fold]).half()
+        self.logits[fold] = more
+        return True
