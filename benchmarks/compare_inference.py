@@ -57,7 +57,10 @@ class Row:
     Attributes:
         name: in the table.
         run: writes a label map into a folder and returns its file.
+        seconds: wall time of each repeat.
+        memory: peak of each repeat's process tree, bytes.
         stages: seconds of our own stages, where there are any, per repeat.
+        labels: the last repeat's label map or mask, shape (z, y, x).
     """
 
     name: str

@@ -50,6 +50,8 @@ def transfer_weights(
         weights: ``network_weights`` of a checkpoint.
         heads: whether segmentation heads are taken, too. Heads of other labels must not be, even
             where their shape fits.
+        rows: which of the heads' outputs are taken, in this order, where the source has more
+            labels than the network.
 
     Raises:
         WeightsError: nothing fits.

@@ -29,6 +29,7 @@ def docker(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess
 
 @pytest.fixture(params=["task1", "task2"])
 def task(request):
+    """A task whose image is there; where there is no engine or image, there is nothing to test."""
     try:
         answers = docker("info", timeout=10).returncode == 0
     except (OSError, subprocess.TimeoutExpired):

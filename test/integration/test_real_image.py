@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGE = Path(
     os.environ.get("GC_PANTHER_TEST_MRI", ROOT.parent / "shared" / "real" / "abdominal-mr.mha")
 )
+# Nobody's scan may be redistributed with the project, so elsewhere there is nothing to test with.
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not IMAGE.is_file(), reason="no real MRI (GC_PANTHER_TEST_MRI)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from gc_panther.training.pipeline import TrainingRequest
 from gc_panther.training.recipe import (
     Network,
     Recipe,
+    Schedule,
     WarmUp,
     describe_schedule,
     load_preset,
 )
+from gc_panther.training.warm_up import WARM_UP_FOLDS, train_warm_up
 from gc_panther.training.worker import PrepareJob, TrainJob
 from gc_panther.training.workspace import Workspace
 
@@ -78,21 +81,10 @@ class Task1Training:
             "seed": recipe.seed,
             "phantoms": recipe.phantoms is not None,
         }
-        prepare = PrepareJob(
-            title="task1 data",
-            dataset=DATASET,
-            network=recipe.network,
-            schedule=recipe.schedule,
-            facts=facts,
-            splits=make_splits((case.name for case in cases), recipe.folds, recipe.seed),
-            workers=space.jobs,
+        seconds += space.stage(
+            "task1-prepare",
+            lambda: _prepare(space, recipe, cases, DATASET, recipe.schedule, recipe.folds, facts),
         )
-
-        def prepare_data() -> None:
-            write_raw_dataset(space.raw(DATASET), cases, LABELS)
-            space.run([prepare])
-
-        seconds += space.stage("task1-prepare", prepare_data)
         jobs = [
             TrainJob(
                 title=f"task1 fold {fold}",
@@ -131,47 +123,46 @@ class Task1Training:
 def _warm_up(
     space: Workspace, recipe: Task1Recipe, warm_up: WarmUp, number: int, start: Path | None
 ) -> tuple[float, Path]:
-    """Train one round; return the seconds it took and its checkpoint."""
-    name, dataset = f"warm-up-{number}", f"Dataset{110 + number}_PantherWarmUp"
-    folder, phantoms = space.folder / "data" / name, warm_up.phantoms
-    seconds = space.stage(
-        f"{name}-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs)
-    )
-    cases = panther_cases(folder)
-    prepare = PrepareJob(
-        title=f"{name} data",
-        dataset=dataset,
-        network=recipe.network,
-        schedule=warm_up.schedule,
-        splits=make_splits((case.name for case in cases), 10, recipe.seed),
-        workers=space.jobs,
-    )
+    """Train one round; return the seconds it took and the model folder."""
+    dataset = f"Dataset{110 + number}_PantherWarmUp"
 
-    def prepare_data() -> None:
-        write_raw_dataset(space.raw(dataset), cases, LABELS)
-        space.run([prepare])
+    def prepare(folder: Path) -> None:
+        cases = panther_cases(folder)
+        _prepare(space, recipe, cases, dataset, warm_up.schedule, WARM_UP_FOLDS, {})
 
-    seconds += space.stage(f"{name}-prepare", prepare_data)
-    job = TrainJob(
-        title=name,
+    return train_warm_up(
+        space,
+        warm_up,
+        name=f"warm-up-{number}",
         dataset=dataset,
         trainer=TRAINER,
-        schedule=warm_up.schedule,
-        fold=0,
-        device=space.device,
-        threads=space.threads,
+        prepare=prepare,
         seed=recipe.seed + number,
-        start_from=start,
-        keep_heads=True,
+        start=start,
     )
-    seconds += space.train(name, [job])
-    model = export_model(
-        space.results(dataset, TRAINER),
-        (0,),
-        space.folder / "models" / name,
-        card="# Warm-up: what the folds of task 1 start from\n",
+
+
+def _prepare(
+    space: Workspace,
+    recipe: Task1Recipe,
+    cases: Sequence[LabelledCase],
+    dataset: str,
+    schedule: Schedule,
+    folds: int,
+    facts: dict[str, Any],
+) -> None:
+    """Let nnU-Net preprocess the cases."""
+    write_raw_dataset(space.raw(dataset), cases, LABELS)
+    job = PrepareJob(
+        title=f"{dataset} data",
+        dataset=dataset,
+        network=recipe.network,
+        schedule=schedule,
+        facts=facts,
+        splits=make_splits((case.name for case in cases), folds, recipe.seed),
+        workers=space.jobs,
     )
-    return seconds, model
+    space.run([job])
 
 
 def _card(

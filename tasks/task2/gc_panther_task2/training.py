@@ -38,6 +38,7 @@ from gc_panther.training.recipe import (
     describe_schedule,
     load_preset,
 )
+from gc_panther.training.warm_up import WARM_UP_FOLDS, train_warm_up
 from gc_panther.training.worker import PrepareJob, TrainJob
 from gc_panther.training.workspace import Workspace
 from gc_panther_task2.localizer import SPACING_XYZ
@@ -293,37 +294,23 @@ def _warm_up(
     start: Path,
 ) -> tuple[float, Path]:
     """Train one round; return the seconds it took and the model folder."""
-    name, dataset = f"task2-warm-up-{number}", f"Dataset{210 + number}_PantherWarmUp"
-    folder, phantoms = space.folder / "data" / name, warm_up.phantoms
-    seconds = space.stage(
-        f"{name}-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs)
-    )
-    seconds += space.stage(
-        f"{name}-prepare",
-        lambda: _prepare_crops(
-            space, recipe, folder, dataset, network, warm_up.schedule, 10, {}, WARM_UP_LABELS
-        ),
-    )
-    job = TrainJob(
-        title=name,
+    dataset, schedule = f"Dataset{210 + number}_PantherWarmUp", warm_up.schedule
+
+    def prepare(folder: Path) -> None:
+        _prepare_crops(
+            space, recipe, folder, dataset, network, schedule, WARM_UP_FOLDS, {}, WARM_UP_LABELS
+        )
+
+    return train_warm_up(
+        space,
+        warm_up,
+        name=f"task2-warm-up-{number}",
         dataset=dataset,
         trainer=TRAINER,
-        schedule=warm_up.schedule,
-        fold=0,
-        device=space.device,
-        threads=space.threads,
+        prepare=prepare,
         seed=recipe.seed + number,
-        start_from=start,
-        keep_heads=True,
+        start=start,
     )
-    seconds += space.train(name, [job])
-    model = export_model(
-        space.results(dataset, TRAINER),
-        (0,),
-        space.folder / "models" / name,
-        card="# Warm-up: what the folds of task 2 start from\n",
-    )
-    return seconds, model
 
 
 def _prepare_crops(

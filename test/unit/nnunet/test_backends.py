@@ -21,6 +21,7 @@ from gc_panther.task import CaseRun, InferenceOptions
 
 ARRAY = np.random.default_rng(3).integers(1, 900, (12, 20, 18)).astype(np.int16)
 IMAGE = Volume(ARRAY, Geometry((18, 20, 12), (2.0, 2.0, 4.0)))
+# An extra: the lock files install it, a bare `pip install gc-panther` does not.
 needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed"
 )

@@ -11,9 +11,17 @@ import torch
 from gc_panther_task1.training import LABELS, Task1Recipe, Task1Training
 
 from gc_panther.errors import UserError
+from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.training.pipeline import TrainingRequest
 from gc_panther.training.plans import CONFIGURATION, PLANS_NAME, make_plans
-from gc_panther.training.recipe import PLANS_KEY, Network, Schedule, load_preset
+from gc_panther.training.recipe import (
+    PLANS_KEY,
+    Network,
+    PhantomCases,
+    Schedule,
+    WarmUp,
+    load_preset,
+)
 from gc_panther.training.transfer import read_weights
 
 PACKAGE = Path(gc_panther_task1.__file__).parent
@@ -185,6 +193,37 @@ def test_from_data_to_a_model_folder_that_stock_nnunet_loads(
 
     with pytest.raises(UserError, match="another recipe"):
         Task1Training().train_recipe(recipe.model_copy(update={"seed": 9}), request)
+
+
+@pytest.mark.slow
+def test_the_folds_start_where_the_warm_up_ended(data, tmp_path, caplog):
+    work = tmp_path / "work"
+    # Phantoms that were made earlier: ten small cases, because a round is split into ten.
+    for part in ("ImagesTr", "LabelsTr"):
+        folder = work / "data" / "warm-up-0" / part
+        folder.mkdir(parents=True)
+        source = next((data / part).glob("10000_*"))
+        for patient in range(10000, 10010):
+            shutil.copy(source, folder / source.name.replace("10000", str(patient)))
+    (work / "finished").mkdir()
+    (work / "finished" / "warm-up-0-phantoms.json").write_text('{"seconds": 1.0}')
+    phantoms = PhantomCases(task="task1", cases=10, seed=1)
+    recipe = Task1Recipe(
+        folds=2,
+        schedule=SCHEDULE.model_copy(update={"learning_rate": 1e-9}),
+        network=NETWORK,
+        warm_up=(WarmUp(phantoms=phantoms, schedule=SCHEDULE),),
+    )
+    request = TrainingRequest("tiny", work, tmp_path / "out", data=data, jobs=2)
+    with caplog.at_level(logging.INFO):
+        model = Task1Training().train_recipe(recipe, request)
+    assert "warm-up-0-train: begins" in caplog.messages
+    start = read_weights(work / "models" / "warm-up-0")
+    for fold in (0, 1):
+        trained = open_model_folder(model, (fold,)).read_weights(fold)
+        assert start.keys() == trained.keys()
+        # Trained on with hardly any learning rate, so nothing has moved far from there.
+        assert all(torch.allclose(start[name], trained[name], atol=1e-4) for name in start)
 
 
 def test_a_preset_without_phantoms_asks_for_data(tmp_path):

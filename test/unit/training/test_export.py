@@ -1,3 +1,4 @@
+import copy
 import json
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 import torch
 
 from gc_panther.errors import ProcessingError
+from gc_panther.nnunet.model_folder import read_checkpoint
 from gc_panther.training.export import NEVER, export_model, pseudo_dice, widen_heads
 
 
@@ -74,7 +76,7 @@ def test_an_untrained_fold_leaves_the_older_export_in_place(results, tmp_path):
 
 def test_weights_that_are_not_finite_are_not_exported(results, tmp_path):
     path = results / "fold_0" / "checkpoint_final.pth"
-    content = torch.load(path, weights_only=False)
+    content = copy.deepcopy(read_checkpoint(path))  # the file is mapped, and written below
     content["network_weights"]["a"][0] = torch.nan
     torch.save(content, path)
     with pytest.raises(ProcessingError, match="diverged"):
