@@ -1,11 +1,17 @@
 """Seconds and memory from a cold start to a mask: stock nnU-Net's ways and ours, side by side.
 
     python benchmarks/compare_inference.py --repeats 5 --update-docs
+    python benchmarks/compare_inference.py --full-size --repeats 3 --update-docs
 
 Every row is its own process, started cold, on the same model folder and the same case; rows take
 turns, so that a busy moment of the machine does not fall on one of them alone. The table holds the
 median and the range of the wall time, the peak memory of the whole process tree (proportional set
-size, sampled), and how the labels agree with those of `nnUNetv2_predict -f 0 1 2 3 4`.
+size, sampled), and how the labels agree with those of `nnUNetv2_predict -f 0 1 2 3 4`. Where a GPU
+is used, the peak of its memory and the time of its kernels are added.
+
+With --full-size the network is PANTHER's ResEnc-M with random weights: one fold, without mirroring,
+on an image of two windows, because a whole case takes the better part of an hour on two cores. Its
+labels mean nothing; how much of them is alike does.
 """
 
 from __future__ import annotations
@@ -30,12 +36,20 @@ from phantoms import say
 from stock import with_stock_trainer
 from warm import ROOT
 
-from gc_panther.imaging.images import read_image
+from gc_panther.case import Volume
+from gc_panther.imaging.images import read_image, write_image
+from gc_panther.imaging.orientation import to_lps
+from gc_panther.imaging.resampling import resample
+from gc_panther.imaging.roi import Box, crop
+from gc_panther.nnunet.ensemble import Ensemble, openvino_graph
 from gc_panther.nnunet.labels import tumour_label
 from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.openvino_graph import GRAPH_FILE, is_installed
+from gc_panther.nnunet.pack import sizes, write_pack
+from gc_panther.runtime.device import select_device
+from gc_panther.task import CaseRun, InferenceOptions
 
 DOCS = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- performance:begin -->", "<!-- performance:end -->"
 BIN = Path(sys.executable).parent
 CASE = ROOT / "test" / "cases" / "task1" / "input" / "images"
 
@@ -44,10 +58,35 @@ _SEQUENTIAL = """
 import sys, torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 model, image, out, folds = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4]
-predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+predictor = nnUNetPredictor(
+    device=torch.device(sys.argv[5]), allow_tqdm=False, use_mirroring=sys.argv[6] == "1"
+)
 predictor.initialize_from_trained_model_folder(model, tuple(map(int, folds.split(","))))
 predictor.predict_from_files_sequential([[image]], [out], save_probabilities=False, overwrite=True)
 """
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all rows of a table share.
+
+    Attributes:
+        ours: a folder with the model folder ``task1``.
+        stock: the same model with nnU-Net's plain trainer.
+        image: the case.
+        folds: the folds to combine.
+        labels: number of labels.
+        device: torch's name.
+        mirroring: average over mirrored copies.
+    """
+
+    ours: Path
+    stock: Path
+    image: Path
+    folds: tuple[int, ...]
+    labels: int
+    device: str
+    mirroring: bool = True
 
 
 @dataclass
@@ -60,6 +99,7 @@ class Row:
         seconds: wall time of each repeat.
         memory: peak of each repeat's process tree, bytes.
         stages: seconds of our own stages, where there are any, per repeat.
+        gpu_memory: peak of the GPU's memory in each repeat, bytes; empty without a GPU.
         labels: the last repeat's label map or mask, shape (z, y, x).
     """
 
@@ -68,20 +108,38 @@ class Row:
     seconds: list[float] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
     stages: list[dict[str, float]] = field(default_factory=list)
+    gpu_memory: list[int] = field(default_factory=list)
     labels: np.ndarray | None = None
 
 
 class PeakMemory(threading.Thread):
-    """Samples the proportional set size of all our child processes."""
+    """Samples the memory of all our child processes, and of a GPU.
 
-    def __init__(self) -> None:
+    Attributes:
+        peak: proportional set size, bytes.
+        gpu_peak: what the GPU holds beyond what it held at the start, bytes.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
         super().__init__(daemon=True)
         self.peak = 0
+        self.gpu_peak = 0
+        self._device = device
+        self._gpu_before = self._gpu_used()
         self._done = threading.Event()
 
     def run(self) -> None:
         while not self._done.wait(0.1):
             self.peak = max(self.peak, sum(map(_pss, _descendants(os.getpid()))))
+            self.gpu_peak = max(self.gpu_peak, self._gpu_used() - self._gpu_before)
+
+    def _gpu_used(self) -> int:
+        if self._device == "cpu":
+            return 0
+        import torch
+
+        free, total = torch.cuda.mem_get_info(self._device)
+        return int(total - free)
 
     def stop(self) -> int:
         self._done.set()
@@ -128,18 +186,14 @@ def command(arguments: Sequence[str | Path], **environment: str) -> None:
         raise SystemExit(f"{arguments[0]} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
 
 
-def rows(ours: Path, stock: Path, image: Path, folds: Sequence[int], labels: int) -> list[Row]:
-    """The ways that are compared.
-
-    Args:
-        ours: a folder with the model folder ``task1``.
-        stock: the same model with nnU-Net's plain trainer.
-        image: the case.
-        folds: the folds to combine.
-        labels: number of labels.
-    """
+def rows(setting: Setting) -> list[Row]:
+    """The ways that are compared."""
+    folds, stock, image = setting.folds, setting.stock, setting.image
     environment = dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed"), "/nonexistent")
     environment["nnUNet_results"] = "/nonexistent"
+    # nnU-Net's command line knows kinds of devices only.
+    stock_options = ["-device", setting.device.partition(":")[0], "--disable_progress_bar"]
+    stock_options += [] if setting.mirroring else ["--disable_tta"]
 
     def cli(out: Path, some: Sequence[int]) -> Path:
         given = out / "in"
@@ -147,7 +201,7 @@ def rows(ours: Path, stock: Path, image: Path, folds: Sequence[int], labels: int
         (given / "case_0000.mha").symlink_to(image)
         command(
             [BIN / "nnUNetv2_predict_from_modelfolder", "-i", given, "-o", out / "out"]
-            + ["-m", stock, "-f", *map(str, some), "-device", "cpu", "--disable_progress_bar"],
+            + ["-m", stock, "-f", *map(str, some), *stock_options],
             **environment,
         )
         return out / "out" / "case.mha"
@@ -156,59 +210,130 @@ def rows(ours: Path, stock: Path, image: Path, folds: Sequence[int], labels: int
         votes = np.zeros((), np.uint8)
         for fold in folds:
             array = read_image(cli(out / str(fold), [fold])).array_zyx
-            votes = votes + np.stack([array == label for label in range(labels)]).astype(np.uint8)
+            ballots = [array == label for label in range(setting.labels)]
+            votes = votes + np.stack(ballots).astype(np.uint8)
         np.save(out / "voted.npy", votes.argmax(0).astype(np.uint8))
         return out / "voted.npy"
 
     def sequential(out: Path) -> Path:
         out.mkdir(parents=True)
         code = [sys.executable, "-c", _SEQUENTIAL, stock, image, out / "case"]
-        command([*code, ",".join(map(str, folds))], **environment)
+        more = [",".join(map(str, folds)), setting.device, str(int(setting.mirroring))]
+        command([*code, *more], **environment)
         return out / "case.mha"
 
     def gc_panther(*options: str) -> Callable[[Path], Path]:
+        chosen = ["--folds", ",".join(map(str, folds)), "--device", setting.device, *options]
+        chosen += [] if setting.mirroring else ["--no-mirroring"]
+
         def run(out: Path) -> Path:
             out.mkdir(parents=True)
             command(
                 [BIN / "gc-panther", "predict", "task1", image, "-o", out / "mask.mha"]
-                + ["--device", "cpu", "--model-dir", ours, "--keep-empty"]
-                + ["--report", out / "report.json", *options]
+                + ["--model-dir", setting.ours, "--keep-empty", "--report", out / "report.json"]
+                + chosen
             )
             return out / "mask.mha"
 
         return run
 
-    folds_option = ["--folds", ",".join(map(str, folds))]
-    found = [
-        Row(f"{len(folds)} × `nnUNetv2_predict -f k`, vote", one_process_per_fold),
-        Row(f"`nnUNetv2_predict -f {' '.join(map(str, folds))}`", lambda out: cli(out, folds)),
-        Row("`nnUNetPredictor`, sequential", sequential),
-    ]
-    for backend in ("torch", "openvino"):
-        options = [*folds_option, "--backend", backend]
-        name = f"gc-panther, {backend}"
-        found.append(Row(f"{name}, logits", gc_panther("--combine", "logits", *options)))
-    default = gc_panther("--backend", "openvino", *folds_option)
-    found.append(Row("gc-panther as it is (openvino, probabilities)", default))
+    several = len(folds) > 1
+    found = []
+    if several:
+        name = f"{len(folds)} × `nnUNetv2_predict -f k`, vote"
+        found.append(Row(name, one_process_per_fold))
+    name = f"`nnUNetv2_predict -f {' '.join(map(str, folds))}`"
+    found.append(Row(name, lambda out: cli(out, folds)))
+    found.append(Row("`nnUNetPredictor`, sequential", sequential))
+    backends = ("torch", "openvino") if setting.device == "cpu" else ("torch",)
+    for backend in backends:
+        run = gc_panther("--combine", "logits", "--backend", backend)
+        found.append(Row(f"gc-panther, {backend}, logits", run))
+    if several:
+        fastest = backends[-1]
+        name = f"gc-panther as it is ({fastest}, probabilities)"
+        found.append(Row(name, gc_panther("--backend", fastest)))
+        adaptive = gc_panther("--backend", fastest, "--mode", "adaptive")
+        found.append(Row(f"gc-panther, {fastest}, `--mode adaptive` (approximate)", adaptive))
     return found
+
+
+def full_size_model(folder: Path) -> Path:
+    """PANTHER's network for task 1 with random weights, as nnU-Net writes a trained fold."""
+    import torch
+    from gc_panther_task1.training import LABELS, Task1Recipe
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    from gc_panther.training.plans import CONFIGURATION, make_plans
+    from gc_panther.training.recipe import load_preset
+
+    recipe = load_preset("gc_panther_task1", "panther", Task1Recipe)
+    fingerprint = {
+        "spacings": [recipe.network.spacing_zyx],
+        "shapes_after_crop": [recipe.network.patch_zyx],
+        "foreground_intensity_properties_per_channel": {},
+    }
+    plans = make_plans("Dataset101_Full", recipe.network, recipe.schedule, fingerprint, {})
+    architecture = plans["configurations"][CONFIGURATION]["architecture"]
+    torch.manual_seed(0)
+    network = get_network_from_plans(
+        architecture["network_class_name"],
+        architecture["arch_kwargs"],
+        architecture["_kw_requires_import"],
+        1,
+        len(LABELS),
+        deep_supervision=True,
+    )
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.99, nesterov=True)
+    for parameter in network.parameters():
+        optimizer.state[parameter]["momentum_buffer"] = torch.randn_like(parameter)
+    file = folder / "fold_0" / "checkpoint_final.pth"
+    file.parent.mkdir(parents=True)
+    torch.save(
+        {
+            "network_weights": network.state_dict(),
+            "optimizer_state": optimizer.state_dict(),
+            "trainer_name": "nnUNetTrainer",
+            "init_args": {"configuration": CONFIGURATION},
+            "inference_allowed_mirroring_axes": (0, 1, 2),
+        },
+        file,
+    )
+    dataset = {"channel_names": {"0": "MR"}, "labels": LABELS, "file_ending": ".mha"}
+    for name, document in (("plans.json", plans), ("dataset.json", dataset)):
+        (folder / name).write_text(json.dumps(document), encoding="utf-8")
+    return folder
+
+
+def two_windows(image: Path, patch_zyx: Sequence[int], spacing_zyx: Sequence[float]) -> Volume:
+    """The middle of an image on a network's grid: one window high and deep, one and a half wide."""
+    volume = resample(to_lps(read_image(image)), tuple(reversed(spacing_zyx)))
+    wanted = (*patch_zyx[:2], patch_zyx[2] * 3 // 2)
+    middle = [size // 2 for size in volume.array_zyx.shape]
+    start = [max(0, m - w // 2) for m, w in zip(middle, wanted, strict=True)]
+    stop = [a + w for a, w in zip(start, wanted, strict=True)]
+    box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+    return crop(volume, box.clip(volume.geometry.shape_zyx))
 
 
 def _labels_of(file: Path) -> np.ndarray:
     return np.load(file) if file.suffix == ".npy" else read_image(file).array_zyx
 
 
-def measure(found: Sequence[Row], repeats: int, scratch: Path) -> None:
+def measure(found: Sequence[Row], repeats: int, scratch: Path, device: str) -> None:
     """Run every row as often, taking turns."""
     for repeat in range(repeats):
         for number, row in enumerate(found):
             out = scratch / f"{repeat}-{number}"
             out.mkdir()
-            memory = PeakMemory()
+            memory = PeakMemory(device)
             memory.start()
             begin = time.perf_counter()
             file = row.run(out / "run")
             row.seconds.append(time.perf_counter() - begin)
             row.memory.append(memory.stop())
+            if device != "cpu":
+                row.gpu_memory.append(memory.gpu_peak)
             row.labels = _labels_of(file)
             report = out / "run" / "report.json"
             if report.is_file():
@@ -217,7 +342,7 @@ def measure(found: Sequence[Row], repeats: int, scratch: Path) -> None:
             say(f"{repeat + 1}/{repeats} {row.name}: {row.seconds[-1]:.1f} s")
 
 
-def warm_row(ours: Path, image: Path, folds: Sequence[int], repeats: int) -> list[dict[str, float]]:
+def warm_row(setting: Setting, repeats: int) -> list[dict[str, float]]:
     """Stages of the second and further cases in one process, and their wall time."""
     code = (
         "import json, sys, time\n"
@@ -229,7 +354,7 @@ def warm_row(ours: Path, image: Path, folds: Sequence[int], repeats: int) -> lis
         "from gc_panther.imaging.images import read_image\n"
         "from gc_panther.case import Case\n"
         "options = InferenceOptions(folds=tuple(map(int, sys.argv[3].split(','))))\n"
-        "choices = Choices(device='cpu', model_dir=Path(sys.argv[1]), options=options)\n"
+        "choices = Choices(device=sys.argv[6], model_dir=Path(sys.argv[1]), options=options)\n"
         "with WarmTask('task1', choices) as task:\n"
         "    for _ in range(int(sys.argv[5]) + 1):\n"
         "        begin = time.perf_counter()\n"
@@ -237,9 +362,10 @@ def warm_row(ours: Path, image: Path, folds: Sequence[int], repeats: int) -> lis
         "        wall = time.perf_counter() - begin\n"
         "        print('SECONDS', json.dumps({**report['seconds'], 'wall': wall}))\n"
     )
+    folds = ",".join(map(str, setting.folds))
     done = subprocess.run(
-        [sys.executable, "-c", code, str(ours), str(image), ",".join(map(str, folds))]
-        + [str(ROOT / "benchmarks"), str(repeats)],
+        [sys.executable, "-c", code, str(setting.ours), str(setting.image), folds]
+        + [str(ROOT / "benchmarks"), str(repeats), setting.device],
         capture_output=True,
         text=True,
         check=True,
@@ -248,39 +374,73 @@ def warm_row(ours: Path, image: Path, folds: Sequence[int], repeats: int) -> lis
     return [json.loads(line.removeprefix("SECONDS ")) for line in lines][1:]
 
 
-def table(found: Sequence[Row], tumour: int) -> str:
-    """All rows as Markdown."""
-    reference = found[1]
-    assert reference.labels is not None
-    base = statistics.median(reference.seconds)
-    lines = [
-        "| way | s, median (range) | × | passes s | all else s | memory GiB "
-        "| labels that differ | tumour Dice |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+def kernel_times(setting: Setting, most: int = 8) -> str:
+    """Where the passes of one fold spend their time on the device, Markdown."""
+    from torch.profiler import ProfilerActivity, profile
+
+    gpu = setting.device != "cpu"
+    options = InferenceOptions(backend="torch", mirroring=setting.mirroring)
+    model = open_model_folder(setting.ours / "task1", setting.folds[:1])
+    ensemble = Ensemble(model, device=setting.device, options=options)
+    volume = to_lps(read_image(setting.image))
+    ensemble.predict(volume, CaseRun())
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if gpu else [])
+    with profile(activities=activities) as profiler:
+        ensemble.predict(volume, CaseRun())
+    times = {
+        event.key: event.self_device_time_total if gpu else event.self_cpu_time_total
+        for event in profiler.key_averages()
+    }
+    total = sum(times.values())
+    lines = ["| operation | ms | part |", "|---|--:|--:|"]
+    for name, microseconds in sorted(times.items(), key=lambda item: -item[1])[:most]:
+        short = name if len(name) <= 60 else f"{name[:57]}..."
+        lines.append(f"| `{short}` | {microseconds / 1e3:.1f} | {microseconds / total:.0%} |")
+    return "\n".join(lines)
+
+
+def table(found: Sequence[Row], tumour: int, reference: int = 1) -> str:
+    """All rows as Markdown.
+
+    Args:
+        found: the measured rows.
+        tumour: the label's value.
+        reference: number of the row with which labels and time are compared.
+    """
+    base = found[reference]
+    assert base.labels is not None
+    seconds = statistics.median(base.seconds)
+    gpu = any(row.gpu_memory for row in found)
+    header = ["way", "s, median (range)", "×", "passes s", "all else s", "memory GiB"]
+    header += (["GPU GiB"] if gpu else []) + ["labels that differ", "tumour Dice"]
+    lines = [f"| {' | '.join(header)} |", "|---|" + "--:|" * (len(header) - 1)]
     for row in found:
         assert row.labels is not None
         middle = statistics.median(row.seconds)
         network = [stages["network"] for stages in row.stages]
-        passes = f"{statistics.median(network):.1f}" if network else "–"
-        rest = f"{middle - statistics.median(network):.1f}" if network else "–"
-        a, b = row.labels == tumour, reference.labels == tumour
-        ours = bool(row.stages)
-        # Our mask is the tumour alone.
-        differing = (
-            np.mean((row.labels == 1) != b) if ours else np.mean(row.labels != reference.labels)
-        )
-        a = row.labels == 1 if ours else a
-        dice = 2 * float((a & b).sum()) / max(1, int(a.sum() + b.sum()))
-        lines.append(
-            f"| {row.name} | {middle:.1f} ({min(row.seconds):.1f}–{max(row.seconds):.1f}) "
-            f"| {base / middle:.2f} | {passes} | {rest} "
-            f"| {statistics.median(row.memory) / 2**30:.2f} | {differing:.1e} | {dice:.5f} |"
-        )
+        a, b = row.labels == tumour, base.labels == tumour
+        differing = np.mean(row.labels != base.labels)
+        if row.stages:
+            # Our mask is the tumour alone.
+            a = row.labels == 1
+            differing = np.mean(a != b)
+        both = int(a.sum() + b.sum())
+        cells = [
+            row.name,
+            f"{middle:.1f} ({min(row.seconds):.1f}–{max(row.seconds):.1f})",
+            f"{seconds / middle:.2f}",
+            f"{statistics.median(network):.1f}" if network else "–",
+            f"{middle - statistics.median(network):.1f}" if network else "–",
+            f"{statistics.median(row.memory) / 2**30:.2f}",
+            *([f"{statistics.median(row.gpu_memory) / 2**30:.2f}"] if gpu else []),
+            f"{differing:.1e}",
+            f"{2 * float((a & b).sum()) / both:.5f}" if both else "–",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def machine() -> str:
+def machine(device: str) -> str:
     """What it ran on, in words."""
     names = {
         line.partition(":")[2].strip()
@@ -290,19 +450,84 @@ def machine() -> str:
     from importlib.metadata import version
 
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "nnunetv2", "openvino"))
+    gpu = "" if device == "cpu" else f"{select_device(device).description}; "
     return (
-        f"{os.cpu_count()} cores ({', '.join(sorted(names)) or platform.machine()}), "
+        f"{gpu}{os.cpu_count()} cores ({', '.join(sorted(names)) or platform.machine()}), "
         f"Python {platform.python_version()}, {packages}"
     )
 
 
-def update_document(text: str) -> None:
-    """Put the table between the markers of docs/performance.md."""
+def update_document(section: str, text: str) -> None:
+    """Put a table between its markers of docs/performance.md; a GPU's section may be new."""
+    begin, end = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
     document = DOCS.read_text(encoding="utf-8")
-    before, _, rest = document.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCS.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    if begin not in document:
+        document += f"\n## {section}\n\n{begin}\n{end}\n"
+    before, _, rest = document.partition(begin)
+    _, _, after = rest.partition(end)
+    DOCS.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
     say(f"wrote {DOCS}")
+
+
+def demonstration(arguments: argparse.Namespace, scratch: Path) -> str:
+    """The bundled networks on a full-size case."""
+    image = (arguments.image or next(CASE.rglob("*.mha"))).resolve()
+    folds = tuple(int(fold) for fold in arguments.folds.split(","))
+    model = open_model_folder(arguments.model_dir / "task1", folds)
+    setting = Setting(
+        ours=arguments.model_dir.resolve(),
+        stock=with_stock_trainer(model.path, scratch / "stock"),
+        image=image,
+        folds=folds,
+        labels=len(model.labels),
+        device=arguments.device,
+    )
+    found = rows(setting)
+    measure(found, arguments.repeats, scratch, setting.device)
+    warm = warm_row(setting, arguments.repeats)
+    wall = statistics.median(stages["wall"] for stages in warm)
+    passes = statistics.median(stages["network"] for stages in warm)
+    size = "×".join(map(str, read_image(image).geometry.size_xyz))
+    text = (
+        f"{machine(setting.device)}. Image {size}, {arguments.repeats} interleaved repeats.\n\n"
+        f"{table(found, tumour_label(model), reference=int(len(folds) > 1))}\n\n"
+        f"A further case in a warm process (gc-panther as it is): {wall:.1f} s, of which the "
+        f"passes {passes:.1f} s and all else, reading the image included, {wall - passes:.1f} s."
+    )
+    return text if setting.device == "cpu" else f"{text}\n\n{kernel_times(setting)}"
+
+
+def full_size(arguments: argparse.Namespace, scratch: Path) -> str:
+    """PANTHER's network, and what packing its checkpoint saves."""
+    stock = full_size_model(scratch / "stock")
+    model, ours = open_model_folder(stock), scratch / "ours"
+    checkpoint = model.checkpoints[0].stat().st_size
+    graph = {GRAPH_FILE: openvino_graph(model).to_json()} if is_installed() else {}
+    packed = sizes(model, write_pack(model, ours / "task1", extra=graph))["pack"]
+    half = sizes(model, write_pack(model, scratch / "half", half=True))["pack"]
+    configuration = model.plans["configurations"][model.configuration]
+    volume = two_windows(
+        arguments.image or next(CASE.rglob("*.mha")),
+        configuration["patch_size"],
+        configuration["spacing"],
+    )
+    image = scratch / "two_windows.mha"
+    write_image(volume, image)
+    setting = Setting(
+        ours, stock, image, (0,), len(model.labels), arguments.device, mirroring=False
+    )
+    found = rows(setting)
+    measure(found, arguments.repeats, scratch, setting.device)
+    size = "×".join(map(str, volume.geometry.size_xyz))
+    text = (
+        f"{machine(setting.device)}. Random weights, one fold, no mirroring, image {size} "
+        f"(two windows), {arguments.repeats} interleaved repeats.\n\n"
+        f"{table(found, tumour_label(model), reference=0)}\n\n"
+        f"A fold's checkpoint has {checkpoint / 1e6:.1f} MB; in a pack it has "
+        f"{packed / 1e6:.1f} MB (1/{checkpoint / packed:.2f}), in half precision "
+        f"{half / 1e6:.1f} MB (1/{checkpoint / half:.2f})."
+    )
+    return text if setting.device == "cpu" else f"{text}\n\n{kernel_times(setting)}"
 
 
 def main() -> int:
@@ -312,29 +537,20 @@ def main() -> int:
     parser.add_argument("--image", type=Path, help="the bundled Task 1 case if not given")
     parser.add_argument("--folds", default="0,1,2,3,4")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--full-size", action="store_true", help="PANTHER's network instead")
     parser.add_argument("--update-docs", action="store_true")
     arguments = parser.parse_args()
-    image = (arguments.image or next(CASE.rglob("*.mha"))).resolve()
-    folds = [int(fold) for fold in arguments.folds.split(",")]
-    model = open_model_folder(arguments.model_dir / "task1", tuple(folds))
+    arguments.device = select_device(arguments.device).name
+    section = "full-size" if arguments.full_size else "performance"
+    if arguments.device != "cpu":
+        section += "-gpu"
     with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
-        stock = with_stock_trainer(model.path, scratch / "stock")
-        found = rows(arguments.model_dir.resolve(), stock, image, folds, len(model.labels))
-        measure(found, arguments.repeats, scratch)
-        warm = warm_row(arguments.model_dir.resolve(), image, folds, arguments.repeats)
-    wall = statistics.median(stages["wall"] for stages in warm)
-    passes = statistics.median(stages["network"] for stages in warm)
-    size = "×".join(map(str, read_image(image).geometry.size_xyz))
-    text = (
-        f"{machine()}. Image {size}, {arguments.repeats} interleaved repeats.\n\n"
-        f"{table(found, tumour_label(model))}\n\n"
-        f"A further case in a warm process (gc-panther as it is): {wall:.1f} s, of which the "
-        f"passes {passes:.1f} s and all else, reading the image included, {wall - passes:.1f} s."
-    )
+        work = full_size if arguments.full_size else demonstration
+        text = work(arguments, Path(folder))
     print(text)
     if arguments.update_docs:
-        update_document(text)
+        update_document(section, text)
     return 0
 
 

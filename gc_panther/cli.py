@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pluggy
 
     from gc_panther.harness.engine import Choices
-    from gc_panther.task import Backend, Combine
+    from gc_panther.task import Backend, Combine, Mode
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,13 @@ StepSizeOption = Annotated[
 ]
 BackendOption = Annotated[
     str | None, typer.Option(help="auto, torch or openvino.", show_default="auto")
+]
+ModeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="exact, or adaptive: fewer passes where they hardly matter, an approximation.",
+        show_default="exact",
+    ),
 ]
 TimeLimitOption = Annotated[
     float | None,
@@ -108,6 +115,7 @@ def run(
     no_mirroring: NoMirroringOption = False,
     step_size: StepSizeOption = None,
     backend: BackendOption = None,
+    mode: ModeOption = None,
     time_limit: TimeLimitOption = None,
 ) -> None:
     """Segment one case as on the platform: from the input folder to the output folder."""
@@ -130,6 +138,7 @@ def run(
         no_mirroring=no_mirroring,
         step_size=step_size,
         backend=backend,
+        mode=mode,
         time_limit=time_limit,
     )
     result = run_case(
@@ -161,6 +170,7 @@ def predict(
     no_mirroring: NoMirroringOption = False,
     step_size: StepSizeOption = None,
     backend: BackendOption = None,
+    mode: ModeOption = None,
     time_limit: TimeLimitOption = None,
 ) -> None:
     """Segment an image file."""
@@ -180,6 +190,7 @@ def predict(
         no_mirroring=no_mirroring,
         step_size=step_size,
         backend=backend,
+        mode=mode,
         time_limit=time_limit,
     )
     result = predict_file(
@@ -341,6 +352,8 @@ def invoke(arguments: list[str]) -> int:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_FAILED)
+    except MemoryError:
+        return _fail("the machine ran out of memory. Choose an instance with more", EXIT_FAILED)
     except Exception as error:  # noqa: BLE001 - the last line of defence: say it and exit
         # Typer's own usage errors; its exception classes are not public.
         if hasattr(error, "format_message"):
@@ -393,6 +406,7 @@ def _choices(
     no_mirroring: bool,
     step_size: float | None,
     backend: str | None,
+    mode: str | None,
     time_limit: float | None,
 ) -> Choices:
     """What was chosen on the command line, else in the environment."""
@@ -412,6 +426,7 @@ def _choices(
             mirroring=settings.mirroring and not no_mirroring,
             step_size=settings.step_size if step_size is None else step_size,
             backend=cast("Backend", backend or settings.backend),
+            mode=cast("Mode", mode or settings.mode),
         ),
         time_limit=settings.time_limit if time_limit is None else time_limit,
     )

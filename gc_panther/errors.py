@@ -7,7 +7,18 @@ The exit codes of every command are taken from here: 0 is success, 1 is "the wor
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+#: How torch's and OpenVINO's allocators and oneDNN say that there is no memory.
+_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "failed to allocate",
+    "bad_alloc",
+    "could not create a primitive",
+)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -69,3 +80,28 @@ class DeviceError(UserError):
 
 class PluginError(UserError):
     """A task is unknown, registered twice, or its plugin cannot be loaded."""
+
+
+@contextmanager
+def clear_memory_errors(doing: str) -> Iterator[None]:
+    """Turn an exhausted memory, however a library says it, into an error that says so.
+
+    Args:
+        doing: what goes on in the block, such as "loading the networks".
+
+    Raises:
+        ProcessingError: the GPU's or the machine's memory ran out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        if isinstance(error, RuntimeError) and not any(words in text for words in _MEMORY_WORDS):
+            raise
+        gpu = "cuda" in text
+        raise ProcessingError(
+            f"the {'GPU' if gpu else 'machine'} ran out of memory while {doing}",
+            fix="Free the GPU, choose one with more memory, or use --device cpu"
+            if gpu
+            else "Choose an instance with more memory, or give the container more",
+        ) from error

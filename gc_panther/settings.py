@@ -26,6 +26,7 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "mirroring": ("GC_PANTHER_MIRRORING", "1"),
     "step_size": ("GC_PANTHER_STEP_SIZE", "0.5"),
     "backend": ("GC_PANTHER_BACKEND", "auto"),
+    "mode": ("GC_PANTHER_MODE", "exact"),
     "time_limit": ("GC_PANTHER_TIME_LIMIT", ""),
     "log_level": ("LOG_LEVEL", "INFO"),
 }
@@ -54,6 +55,7 @@ class Settings:
         mirroring: average over mirrored copies.
         step_size: distance of windows as a part of the patch.
         backend: ``auto``, ``torch`` or ``openvino``.
+        mode: ``exact`` or ``adaptive``.
         time_limit: seconds a run may take, or None.
         log_level: name of the logging level.
     """
@@ -73,6 +75,7 @@ class Settings:
     mirroring: bool
     step_size: float
     backend: str
+    mode: str
     time_limit: float | None
     log_level: str
 
@@ -111,6 +114,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         mirroring=value["mirroring"].lower() in _TRUE,
         step_size=_number("step_size", value["step_size"]),
         backend=value["backend"],
+        mode=value["mode"],
         time_limit=_number("time_limit", value["time_limit"]) if value["time_limit"] else None,
         log_level=value["log_level"],
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SocketKind = Literal["Image", "File", "Value"]
 Combine = Literal["probabilities", "logits", "vote"]
 Backend = Literal["auto", "torch", "openvino"]
+Mode = Literal["exact", "adaptive"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class InferenceOptions:
         step_size: distance of neighbouring windows as a fraction of the patch, in (0, 1].
         backend: what computes the passes; ``auto`` takes OpenVINO on a CPU where it is installed,
             torch otherwise.
+        mode: ``adaptive`` computes part of the passes where the rest would hardly change the
+            answer; it is an approximation.
     """
 
     combine: Combine = "probabilities"
@@ -90,6 +93,7 @@ class InferenceOptions:
     mirroring: bool = True
     step_size: float = 0.5
     backend: Backend = "auto"
+    mode: Mode = "exact"
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning, wherever it was said.
@@ -100,6 +104,7 @@ class InferenceOptions:
         for name, chosen, known in (
             ("combine mode", self.combine, get_args(Combine)),
             ("backend", self.backend, get_args(Backend)),
+            ("mode", self.mode, get_args(Mode)),
         ):
             if chosen not in known:
                 raise UserError(f"there is no {name} {chosen!r}", fix=f"Choose {', '.join(known)}")

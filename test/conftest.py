@@ -7,7 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# No test asserts a wall time: the first example of a test pays for imports.
+hypothesis.settings.register_profile("gc_panther", deadline=None)
+hypothesis.settings.load_profile("gc_panther")
 
 THREE_LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 

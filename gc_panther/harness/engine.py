@@ -16,7 +16,7 @@ import pluggy
 
 from gc_panther.case import Case, Segmentation
 from gc_panther.contract.outputs import check_mask
-from gc_panther.errors import InputError, ProcessingError, UserError
+from gc_panther.errors import InputError, UserError, clear_memory_errors
 from gc_panther.report.run_report import run_report
 from gc_panther.runtime.device import select_device
 from gc_panther.runtime.weights import find_models, weight_roots
@@ -114,7 +114,7 @@ class Engine:
             scratch=Path(self._scratch.name),
         )
         clock = Clock()
-        with clock.stage("load"), _clear_memory_errors("loading the networks"):
+        with clock.stage("load"), clear_memory_errors("loading the networks"):
             self._segmenter = task.load(runtime)
         self._load_seconds = clock.seconds["load"]
         logger.info("loaded in %.1f s", self._load_seconds)
@@ -167,7 +167,7 @@ class Engine:
         deadline = None
         if self._time_limit is not None:
             deadline = began + self._time_limit - WRITING_S
-        with _clear_memory_errors(f"segmenting {case.name}"):
+        with clear_memory_errors(f"segmenting {case.name}"):
             segmentation = self._segmenter.segment(
                 case, CaseRun(progress or SilentProgress(), clock, deadline)
             )
@@ -210,23 +210,3 @@ def told_to_plugins(manager: pluggy.PluginManager, task: Task) -> Iterator[None]
     except BaseException as error:
         manager.hook.gc_panther_on_error(task=task, error=error)
         raise
-
-
-@contextmanager
-def _clear_memory_errors(doing: str) -> Iterator[None]:
-    """Turn an exhausted memory into an error that says so."""
-    try:
-        yield
-    except MemoryError as error:
-        raise ProcessingError(
-            f"the memory ran out while {doing}", fix="Choose an instance with more memory"
-        ) from error
-    except RuntimeError as error:
-        # torch's allocators say it in words: CUDA's as OutOfMemoryError, the CPU's as a plain one.
-        text = str(error).lower()
-        if "out of memory" not in text and "can't allocate memory" not in text:
-            raise
-        raise ProcessingError(
-            f"the memory ran out while {doing}",
-            fix="Choose an instance with more memory, or --device cpu if it was the GPU's",
-        ) from error

@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 #: Windows of up to so many voxels go through the network in pairs on a CPU.
 _SMALL_WINDOW = 2**20
+#: Windows that go through the network at once on a GPU, while its memory allows it: all mirrored
+#: copies of one.
+_GPU_BATCH = 8
 #: Compiled folds are kept for the next case where their weights take no more bytes than this.
 _KEPT_BYTES = 2**28
 
@@ -44,38 +47,64 @@ class Runner(Protocol):
 
 
 class TorchRunner:
-    """PyTorch: single precision on a CPU, autocast's half precision on a GPU, as nnU-Net does.
+    """PyTorch: single precision on a CPU; half precision on a GPU, where autocast computes in it.
+
+    Instead of casting the weights of each layer at each pass, as autocast does, the weights of
+    convolutions are cast once per fold; normalisations keep theirs in single precision. The
+    results are autocast's, bit by bit.
 
     Args:
         network: on the meta device; each fold brings its tensors.
         device: where the passes run.
         patch: spatial shape of a window.
+        half: whether to compute in half precision; as the device needs it if None.
     """
 
     name = "torch"
 
     def __init__(
-        self, network: torch.nn.Module, device: torch.device, patch: Sequence[int]
+        self,
+        network: torch.nn.Module,
+        device: torch.device,
+        patch: Sequence[int],
+        *,
+        half: bool | None = None,
     ) -> None:
         self._network = network
         self._device = device
+        self._half = device.type == "cuda" if half is None else half
+        self._cast = half_precision_parameters(network) if self._half else frozenset[str]()
         self.batch = batch_size(device, patch)
 
     def load(self, fold: int, weights: Weights) -> Callable[[torch.Tensor], torch.Tensor]:
         """Put a fold's weights into the network."""
         self._network.load_state_dict(
-            {name: value.to(self._device) for name, value in weights.items()}, assign=True
+            {
+                name: value.to(self._device, torch.half if name in self._cast else value.dtype)
+                for name, value in weights.items()
+            },
+            assign=True,
         )
-        return self._network.eval()
+        network = self._network.eval()
+        return (lambda tiles: network(tiles.half())) if self._half else network
 
     def during_passes(self) -> AbstractContextManager[Any]:
-        """Autocast and cuDNN's search for algorithms on a GPU; nothing on a CPU."""
+        """cuDNN's search for algorithms on a GPU; nothing on a CPU."""
         stack = ExitStack()
         if self._device.type == "cuda":
-            stack.enter_context(torch.autocast("cuda"))
             # All windows have one shape, so it pays to let cuDNN try its algorithms.
             stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))
         return stack
+
+
+def half_precision_parameters(network: torch.nn.Module) -> frozenset[str]:
+    """Names of the parameters that autocast casts to half precision: those of convolutions."""
+    return frozenset(
+        f"{name}.{parameter}" if name else parameter
+        for name, module in network.named_modules(remove_duplicate=False)
+        if isinstance(module, torch.nn.modules.conv._ConvNd)
+        for parameter, _ in module.named_parameters(recurse=False)
+    )
 
 
 class OpenVINORunner:
@@ -165,4 +194,6 @@ def batch_size(device: torch.device, patch: Sequence[int]) -> int:
     channels × depth × height, ``ConvParams::use_mkldnn`` in ATen's Convolution.cpp) to a kernel
     some times slower than oneDNN's; two samples go to oneDNN. Large windows gain nothing.
     """
-    return 2 if device.type == "cpu" and math.prod(patch) <= _SMALL_WINDOW else 1
+    if device.type != "cpu":
+        return _GPU_BATCH
+    return 2 if math.prod(patch) <= _SMALL_WINDOW else 1

@@ -8,7 +8,7 @@ labels).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +16,18 @@ import numpy as np
 import torch
 
 from gc_panther.case import Volume
-from gc_panther.errors import GCPantherError, ProcessingError, WeightsError
+from gc_panther.errors import WeightsError, clear_memory_errors
+from gc_panther.nnunet.adaptive import run_adaptively
 from gc_panther.nnunet.anytime import FoldsInTime
 from gc_panther.nnunet.backends import choose_runner
+from gc_panther.nnunet.folds import Folds, WindowedImage
 from gc_panther.nnunet.model_folder import ModelFolder
+from gc_panther.nnunet.network import build_network, fitting_plans
 from gc_panther.nnunet.openvino_graph import Graph, convert
 from gc_panther.nnunet.preprocessing import NetworkInput, preprocess
 from gc_panther.nnunet.resampling import resample
-from gc_panther.nnunet.windows import Slices, mirror_combinations, predict_windows, window_slices
+from gc_panther.nnunet.windows import Axes, mirror_combinations, window_slices
 from gc_panther.task import CaseRun, InferenceOptions
-
-#: Packages whose network classes and layers plans may name.
-_TRUSTED_PACKAGES = ("dynamic_network_architectures.", "torch.nn.")
 
 #: Settings of a configuration that a case needs; they are looked at before the first one comes.
 _USED_SETTINGS = (
@@ -58,23 +58,6 @@ class Prediction:
     def probability_zyx(self, label: int) -> np.ndarray:
         """Probability of one label, float32, shape (z, y, x)."""
         return self.probabilities[label]
-
-
-@dataclass(frozen=True)
-class _PreparedCase:
-    """What the folds of an ensemble share.
-
-    Attributes:
-        prepared: the preprocessed image and how to come back from its grid.
-        data: the image on the device, at least a patch large, shape (1, i, j, k).
-        unpad: what undoes that padding.
-        slices: the windows.
-    """
-
-    prepared: NetworkInput
-    data: torch.Tensor
-    unpad: Slices
-    slices: Sequence[Slices]
 
 
 class Ensemble:
@@ -110,13 +93,13 @@ class Ensemble:
         self._options = options
         self._mirroring_axes = model.mirroring_axes if options.mirroring else ()
         self._heads = len(model.labels)
-        with _fitting_plans(model):
+        with fitting_plans(model):
             self._plans = PlansManager(dict(model.plans))
             self._configuration = self._plans.get_configuration(model.configuration)
             for setting in _USED_SETTINGS:
                 getattr(self._configuration, setting)
             self._patch = tuple(int(size) for size in self._configuration.patch_size)
-            network = _build_network(self._configuration, self._heads)
+            network = build_network(self._configuration, self._heads)
         self._expected = {name: value.shape for name, value in network.state_dict().items()}
         self._runner = choose_runner(
             options.backend,
@@ -127,69 +110,99 @@ class Ensemble:
             network,
             self._patch,
         )
-        self._weights = {fold: self._fitting_weights(fold) for fold in model.checkpoints}
+        weights = {fold: self._fitting_weights(fold) for fold in model.checkpoints}
+        self._folds = Folds(model.path, self._runner, weights, self._heads, self._device)
 
     @torch.inference_mode()
-    def predict(self, volume_lps: Volume, run: CaseRun) -> Prediction:
+    def predict(self, volume_lps: Volume, run: CaseRun, *, label: int | None = None) -> Prediction:
         """Segment one image.
 
         Args:
             volume_lps: a single-channel image in LPS order.
             run: progress, stage clock and, where there is one, the deadline, which may cost folds
                 and mirrored copies (:mod:`gc_panther.nnunet.anytime`).
+            label: the only one that is wanted. The adaptive mode needs it, and is exact without.
 
         Raises:
             ProcessingError: out of memory, or a network gave NaN or infinity.
         """
-        with _memory_errors(self._device):
-            with run.clock.stage("preprocess"):
-                prepared = preprocess(volume_lps, self._plans, self._configuration)
-                data, unpad = self._padded(prepared.data)
-            slices = window_slices(data.shape[1:], self._patch, self._options.step_size)
-            case = _PreparedCase(prepared, data, unpad, slices)
-            if run.deadline is None:
-                parts: Iterable[torch.Tensor] = self._all_folds(case, run)
-                limited: dict[str, Any] = {}
-            else:
-                parts, limited = self._folds_in_time(case, run, run.deadline)
-            mean, labels = self._combined(prepared, parts, run)
-        passes = len(slices) * 2 ** len(self._mirroring_axes) * len(self._weights)
-        facts = {
-            "folds": list(self._weights),
-            "combine": self._options.combine,
-            "backend": self._runner.name,
-            "mirroring_axes": list(self._mirroring_axes),
-            "step_size": self._options.step_size,
-            "windows": len(slices),
-            "passes": passes,
-            **limited,
-        }
-        return Prediction(labels.to(torch.uint8).numpy(), mean.numpy(), facts)
-
-    def _all_folds(self, case: _PreparedCase, run: CaseRun) -> Iterator[torch.Tensor]:
-        """Each fold's logits on the network's grid, one after the other."""
         mirroring = mirror_combinations(self._mirroring_axes)
-        for fold in self._weights:
-            yield self._fold_logits(fold, case, mirroring, run)
+        with clear_memory_errors("running the networks"):
+            prepared, image = self._prepared(volume_lps, run)
+            facts = {
+                "folds": list(self._folds),
+                "combine": self._options.combine,
+                "mode": "exact",
+                "backend": self._runner.name,
+                "mirroring_axes": list(self._mirroring_axes),
+                "step_size": self._options.step_size,
+                "windows": len(image.slices),
+                "passes": len(image.slices) * len(mirroring) * len(self._folds),
+            }
+            if run.deadline is not None:
+                parts, found = self._folds_in_time(prepared, image, mirroring, run, run.deadline)
+            elif self._options.mode == "adaptive" and label is not None:
+                parts, found = self._folds_where_it_matters(image, mirroring, label, run)
+            else:
+                parts, found = self._all_folds(image, mirroring, run), {}
+            mean, labels = self._combined(prepared, parts, run)
+        if self._folds.savings:
+            found = {**found, "out_of_memory": self._folds.savings}
+        return Prediction(labels.to(torch.uint8).numpy(), mean.numpy(), {**facts, **found})
+
+    def _prepared(self, volume: Volume, run: CaseRun) -> tuple[NetworkInput, WindowedImage]:
+        """The preprocessed image and its windows; the first fold is made ready beside it."""
+        with ThreadPoolExecutor(1) as beside:
+            ready = beside.submit(self._folds.load, next(iter(self._folds)))
+            with run.clock.stage("preprocess"):
+                prepared = preprocess(volume, self._plans, self._configuration)
+            with run.clock.stage("compile"):
+                ready.result()
+        return prepared, self._windowed(prepared.data)
+
+    def _all_folds(
+        self, image: WindowedImage, mirroring: Sequence[Axes], run: CaseRun
+    ) -> Iterator[torch.Tensor]:
+        """Each fold's logits on the network's grid, one after the other."""
+        for fold in self._folds:
+            yield self._folds.logits(fold, image, lambda _: mirroring, run)
 
     def _folds_in_time(
-        self, case: _PreparedCase, run: CaseRun, deadline: float
+        self,
+        prepared: NetworkInput,
+        image: WindowedImage,
+        mirroring: Sequence[Axes],
+        run: CaseRun,
+        deadline: float,
     ) -> tuple[Iterable[torch.Tensor], dict[str, Any]]:
         """Logits of the folds on the network's grid that a deadline allows, and the facts."""
 
+        def predict(fold: int, chosen: Sequence[Axes], late: Callable[[], bool]) -> torch.Tensor:
+            return self._folds.logits(fold, image, lambda _: chosen, run, out_of_time=late)
+
         def combine(logits: torch.Tensor) -> None:
             if self._options.combine != "logits":
-                self._fold_probabilities(logits, case.prepared, run)
+                self._fold_probabilities(logits, prepared, run)
 
-        reached = FoldsInTime(
-            list(self._weights),
-            mirror_combinations(self._mirroring_axes),
-            deadline,
-            lambda fold, chosen, late: self._fold_logits(fold, case, chosen, run, late),
-            combine,
-        )
-        passes = len(case.slices) * sum(reached.copies.values())
-        return reached.logits.values(), {**reached.facts(self.model.path.name), "passes": passes}
+        reached = FoldsInTime(list(self._folds), mirroring, deadline, predict, combine)
+        passes = len(image.slices) * sum(reached.copies.values())
+        facts = {**reached.facts(self.model.path.name), "passes": passes}
+        if self._options.mode == "adaptive":
+            facts["not_adaptive"] = "a time limit plans the passes"
+        return reached.logits.values(), facts
+
+    def _folds_where_it_matters(
+        self, image: WindowedImage, mirroring: Sequence[Axes], label: int, run: CaseRun
+    ) -> tuple[Iterable[torch.Tensor], dict[str, Any]]:
+        """Logits of the folds from part of the passes; from all where there is a doubt."""
+        found = run_adaptively(self._folds, image, mirroring, label, run)
+        if isinstance(found, str):
+            return self._all_folds(image, mirroring, run), {"not_adaptive": found}
+        return found.logits, {
+            "mode": "adaptive",
+            "windows_with_all_folds": len(found.windows),
+            "passes": found.passes,
+        }
 
     def _combined(
         self, prepared: NetworkInput, parts: Iterable[torch.Tensor], run: CaseRun
@@ -236,55 +249,15 @@ class Ensemble:
             resampled = self._on_covered_box(logits, prepared)
             return resampled, torch.softmax(resampled.float(), 0)
 
-    def _padded(self, data: np.ndarray) -> tuple[torch.Tensor, Slices]:
-        """The image on the device, at least a patch large, and the slices that undo the padding."""
+    def _windowed(self, data: np.ndarray) -> WindowedImage:
+        """The image on the device, at least a patch large, and its windows."""
         from acvl_utils.cropping_and_padding.padding import pad_nd_image
 
         padded, unpad = pad_nd_image(
             torch.from_numpy(data), self._patch, "constant", {"value": 0}, True, None
         )
-        return padded.to(self._device), (slice(None), *unpad[1:])
-
-    def _fold_logits(
-        self,
-        fold: int,
-        case: _PreparedCase,
-        mirroring: Sequence[tuple[int, ...]],
-        run: CaseRun,
-        out_of_time: Callable[[], bool] = lambda: False,
-    ) -> torch.Tensor:
-        """One fold's logits on the network's grid, half precision, in the main memory.
-
-        Raises:
-            OutOfTimeError: ``out_of_time`` said so.
-        """
-        with ExitStack() as stack:
-            with run.clock.stage("compile"):
-                network = self._runner.load(fold, self._weights[fold])
-            stack.enter_context(run.clock.stage("network"))
-            stack.enter_context(self._runner.during_passes())
-            number = list(self._weights).index(fold) + 1
-            label = f"{self.model.path.name}: fold {number} of {len(self._weights)}"
-            run.progress.start(label, len(case.slices) * len(mirroring))
-            stack.callback(run.progress.finish)
-            logits = predict_windows(
-                network,
-                case.data,
-                self._heads,
-                case.slices,
-                self._patch,
-                mirroring,
-                run.progress.advance,
-                self._runner.batch,
-                out_of_time,
-            )
-            if not bool(torch.isfinite(logits).all()):
-                raise ProcessingError(
-                    "a network gave NaN or infinity",
-                    where=f"fold {fold} of {self.model.path}",
-                    fix="Look at the image's intensities; if they are sound, the weights are not",
-                )
-            return logits[case.unpad].cpu()
+        slices = window_slices(padded.shape[1:], self._patch, self._options.step_size)
+        return WindowedImage(padded.to(self._device), (slice(None), *unpad[1:]), slices)
 
     def _on_covered_box(self, logits: torch.Tensor, prepared: NetworkInput) -> torch.Tensor:
         """Logits on the covered part of the image, half precision, shape (heads, i, j, k)."""
@@ -328,85 +301,11 @@ def openvino_graph(model: ModelFolder) -> Graph:
     """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    with _fitting_plans(model):
+    with fitting_plans(model):
         configuration = PlansManager(dict(model.plans)).get_configuration(model.configuration)
         patch = tuple(int(size) for size in configuration.patch_size)
-        network = _build_network(configuration, len(model.labels))
+        network = build_network(configuration, len(model.labels))
     return convert(network, patch)
-
-
-def _build_network(configuration: Any, heads: int) -> torch.nn.Module:
-    """The network that the plans describe, on the meta device: without memory for weights.
-
-    No trainer's source is needed for it.
-
-    Raises:
-        WeightsError: the plans name something else than a known network or layer.
-    """
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-
-    name, arguments = configuration.network_arch_class_name, configuration.network_arch_init_kwargs
-    imported = configuration.network_arch_init_kwargs_req_import
-    _refuse_unknown(name)
-    for argument in imported:
-        if arguments[argument] is not None:
-            _refuse_unknown(arguments[argument])
-    with torch.device("meta"):
-        network: torch.nn.Module = get_network_from_plans(
-            name, arguments, imported, 1, heads, allow_init=False, deep_supervision=False
-        )
-    return network
-
-
-def _refuse_unknown(name: str) -> None:
-    """Plans are data: they may choose among layers, but must not make Python call anything."""
-    import pydoc
-
-    trusted = name.startswith(_TRUSTED_PACKAGES)
-    found = pydoc.locate(name) if trusted else None
-    # nnU-Net looks for classes that moved; it finds them in the trusted packages only.
-    if not trusted or not (
-        found is None or (isinstance(found, type) and issubclass(found, torch.nn.Module))
-    ):
-        raise WeightsError(
-            f"the plans name {name!r}, which is no network layer of "
-            f"{' or '.join(package.rstrip('.') for package in _TRUSTED_PACKAGES)}"
-        )
-
-
-@contextmanager
-def _fitting_plans(model: ModelFolder) -> Iterator[None]:
-    """Say that the plans are wrong where nnU-Net stumbles over them."""
-    try:
-        yield
-    except GCPantherError:
-        raise
-    # Whatever is missing or of the wrong type in plans shows as one of these.
-    except (AttributeError, ImportError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"the plans cannot be used ({type(error).__name__}: {error})",
-            where=model.path,
-            fix="Copy plans.json from nnU-Net's results folder again",
-        ) from error
-
-
-@contextmanager
-def _memory_errors(device: torch.device) -> Iterator[None]:
-    """Say which memory ran out; every other error goes its way."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ProcessingError(
-            "the GPU ran out of memory",
-            where=device.type,
-            fix="Free the GPU, choose one with more memory, or use --device cpu",
-        ) from error
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "DefaultCPUAllocator" not in str(error):
-            raise
-        raise ProcessingError(
-            "the machine ran out of memory", fix="Give the container more, or a smaller image"
-        ) from error
 
 
 def _highest(values: torch.Tensor) -> torch.Tensor:

@@ -55,7 +55,7 @@ def segment_tumour(
         WeightsError: the model has no label that is a tumour.
     """
     label = tumour_label(ensemble.model)
-    prediction = ensemble.predict(volume_lps, run)
+    prediction = ensemble.predict(volume_lps, run, label=label)
     mask_zyx = (prediction.labels_zyx == label).astype(np.uint8)
     empty = "no"
     notes: tuple[str, ...] = (prediction.facts["dropped"],) if "dropped" in prediction.facts else ()

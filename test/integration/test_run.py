@@ -151,7 +151,7 @@ def test_a_case_that_a_plugin_refuses_is_refused(
     [
         (lambda mask: mask + 7, "values [7, 8]"),
         (lambda mask: mask.astype(np.float32), "float32"),
-        (lambda mask: (_ for _ in ()).throw(MemoryError()), "memory ran out"),
+        (lambda mask: (_ for _ in ()).throw(MemoryError()), "ran out of memory"),
         (lambda mask: 1 / 0, "internal error (ZeroDivisionError"),
     ],
 )

@@ -6,7 +6,7 @@ import compare_inference
 import numpy as np
 import pytest
 import stock
-from compare_inference import BEGIN, END, PeakMemory, Row, table, update_document
+from compare_inference import PeakMemory, Row, Setting, kernel_times, table, update_document
 
 from gc_panther.nnunet.model_folder import open_model_folder
 
@@ -60,10 +60,36 @@ def test_a_command_that_fails_says_why():
 
 def test_the_document_keeps_what_stands_around(tmp_path, monkeypatch):
     document = tmp_path / "performance.md"
-    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    begin, end = "<!-- full-size:begin -->", "<!-- full-size:end -->"
+    document.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     monkeypatch.setattr(compare_inference, "DOCS", document)
-    update_document("new")
-    assert document.read_text() == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    update_document("full-size", "new")
+    assert document.read_text() == f"before\n{begin}\nnew\n{end}\nafter\n"
+    update_document("full-size-gpu", "of a GPU")
+    kept, _, added = document.read_text().partition("## full-size-gpu")
+    assert kept == f"before\n{begin}\nnew\n{end}\nafter\n\n"
+    assert "\nof a GPU\n" in added
+
+
+def test_a_gpu_s_memory_has_a_column_of_its_own():
+    labels = np.zeros((4, 5, 5), np.uint8)
+    rows = [row("stock", labels, [2.0]), row("ours", labels, [1.0], [{"network": 0.5}])]
+    for one in rows:
+        one.gpu_memory = [3 * 2**30]
+    header, _, stock_line, _ = table(rows, tumour=1, reference=0).splitlines()
+    assert "| memory GiB | GPU GiB |" in header
+    # No tumour in either: there is no Dice to tell.
+    assert stock_line == "| stock | 2.0 (2.0–2.0) | 1.00 | – | – | 1.00 | 3.00 | 0.0e+00 | – |"
+
+
+def test_operations_are_listed_by_their_time(tiny_model_folder, write_volume, tmp_path):
+    (tmp_path / "task1").symlink_to(tiny_model_folder(patch_zyx=(8, 16, 16)))
+    image = write_volume(tmp_path / "image.mha")
+    setting = Setting(tmp_path, tmp_path, image, (0,), 3, "cpu", mirroring=False)
+    lines = kernel_times(setting, most=5).splitlines()
+    assert len(lines) == 2 + 5
+    times = [float(line.split(" | ")[1]) for line in lines[2:]]
+    assert times == sorted(times, reverse=True)
 
 
 def test_stock_gets_the_same_networks(tiny_model_folder, tmp_path):

@@ -97,7 +97,7 @@ pairs = st.composite(random_masks)()
 spacings = st.tuples(*[st.floats(0.5, 6.0)] * 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs, spacings, st.booleans())
 def test_bounds_and_symmetry(pair, spacing, compatible):
     a, b = pair
@@ -116,7 +116,7 @@ def test_bounds_and_symmetry(pair, spacing, compatible):
     assert there.volume_error_mm3 == pytest.approx(-back.volume_error_mm3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(pairs, spacings, st.tuples(*[st.tuples(st.integers(1, 4), st.integers(0, 4))] * 3))
 def test_the_field_of_view_does_not_matter(pair, spacing, margins):
     a, b = pair
@@ -127,7 +127,7 @@ def test_the_field_of_view_does_not_matter(pair, spacing, margins):
     assert wide == close
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(pairs, spacings)
 def test_a_mask_agrees_with_itself(pair, spacing):
     mask = pair[0]

@@ -50,7 +50,7 @@ def test_the_interval_is_seeded_and_resamples_cases():
     assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * 0.1 / 20, rel=0.15)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0.0, 1.0), min_size=2, max_size=12))
 def test_the_interval_stays_within_the_cases(values):
     estimate = summarise([score(dice=value) for value in values], resamples=200).estimates["dice"]

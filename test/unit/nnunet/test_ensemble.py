@@ -8,8 +8,10 @@ import torch
 
 from gc_panther.case import Geometry, Volume
 from gc_panther.errors import ProcessingError, UserError, WeightsError
-from gc_panther.nnunet import anytime
+from gc_panther.nnunet import anytime, backends
 from gc_panther.nnunet import ensemble as module
+from gc_panther.nnunet import folds as folds_module
+from gc_panther.nnunet.backends import TorchRunner
 from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.task import CaseRun, InferenceOptions, SilentProgress
@@ -44,6 +46,7 @@ def test_a_prediction(folder):
     assert prediction.facts == {
         "folds": [0, 1, 2],
         "combine": "probabilities",
+        "mode": "exact",
         "backend": "torch",
         "mirroring_axes": [0, 1, 2],
         "step_size": 0.5,
@@ -186,22 +189,26 @@ def test_networks_that_overflow(folder):
 
 
 @pytest.mark.parametrize(
-    ("error", "message"),
+    "error",
     [
-        (torch.OutOfMemoryError("CUDA out of memory"), "the GPU ran out of memory"),
-        (MemoryError(), "the machine ran out of memory"),
-        (RuntimeError("[enforce] DefaultCPUAllocator: can't allocate"), "the machine ran out"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("Check 'ptr' failed at cpu_memory.cpp:257: Failed to allocate 62914560 bytes"),
     ],
 )
-def test_out_of_memory_is_said_once_and_not_repeated(error, message, folder, monkeypatch):
+@pytest.mark.parametrize(
+    "stage", ["preprocess", "window_logits", "blend_windows", "resample", "_highest"]
+)
+def test_out_of_memory_is_said_once_and_not_repeated(stage, error, folder, monkeypatch):
     calls = []
 
-    def fail(*arguments):
+    def fail(*arguments, **options):
         calls.append(arguments)
         raise error
 
-    monkeypatch.setattr(module, "predict_windows", fail)
-    with pytest.raises(ProcessingError, match=message):
+    place = folds_module if hasattr(folds_module, stage) else module
+    monkeypatch.setattr(place, stage, fail)
+    with pytest.raises(ProcessingError, match="the machine ran out of memory"):
         ensemble(folder).predict(IMAGE, CaseRun())
     assert len(calls) == 1
 
@@ -210,9 +217,71 @@ def test_other_runtime_errors_are_not_taken_for_memory(folder, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(module, "predict_windows", fail)
+    monkeypatch.setattr(folds_module, "window_logits", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         ensemble(folder).predict(IMAGE, CaseRun())
+
+
+def short_of_memory(monkeypatch, most):
+    """A GPU, whose memory is enough for ``most`` windows at once."""
+    sizes = []
+    load = TorchRunner.load
+
+    def limited(self, fold, weights):
+        network = load(self, fold, weights)
+
+        def run(tiles):
+            sizes.append(len(tiles))
+            if len(tiles) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return network(tiles)
+
+        return run
+
+    monkeypatch.setattr(TorchRunner, "load", limited)
+    monkeypatch.setattr(backends, "batch_size", lambda device, patch: 8)
+    return sizes
+
+
+@pytest.mark.parametrize(("most", "savings"), [(8, None), (4, "4 windows"), (1, "1 windows")])
+def test_a_gpu_short_of_memory_gets_fewer_windows_at_once(most, savings, folder, monkeypatch):
+    free = ensemble(folder, mirroring=True).predict(IMAGE, CaseRun())
+    sizes = short_of_memory(monkeypatch, most)
+    loaded = ensemble(folder, mirroring=True)
+    short = loaded.predict(IMAGE, CaseRun())
+    assert np.allclose(short.probabilities, free.probabilities, atol=1e-3)
+    said = short.facts.get("out_of_memory")
+    assert (said is None) if savings is None else said.startswith(savings)
+    assert sum(size > most for size in sizes) == {8: 0, 4: 1, 1: 3}[most]
+    # What helped is kept: nothing is tried in vain again.
+    sizes.clear()
+    loaded.predict(IMAGE, CaseRun())
+    assert set(sizes) == {most}
+
+
+def test_a_gpu_without_any_memory_is_one_clear_error(folder, monkeypatch):
+    sizes = short_of_memory(monkeypatch, 0)
+    with pytest.raises(ProcessingError, match="the GPU ran out of memory"):
+        ensemble(folder, mirroring=True).predict(IMAGE, CaseRun())
+    assert sizes == [8, 4, 2, 1]
+
+
+def test_sums_move_to_the_main_memory_before_a_gpu_gives_up(folder, monkeypatch):
+    """The device is a stand-in: sums anywhere but on the CPU do not fit."""
+    blend, tried = folds_module.blend_windows, []
+
+    def limited(parts, slices, shape, heads, device):
+        tried.append(device.type)
+        if device.type != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return blend(parts, slices, shape, heads, device)
+
+    monkeypatch.setattr(folds_module, "blend_windows", limited)
+    loaded = ensemble(folder, (0,), mirroring=True)
+    loaded._folds._sums = torch.device("meta")
+    facts = loaded.predict(IMAGE, CaseRun()).facts
+    assert tried == ["meta", "meta", "cpu"]
+    assert facts["out_of_memory"] == "1 window at once, sums in the main memory"
 
 
 def in_time(seconds, folder, **options):

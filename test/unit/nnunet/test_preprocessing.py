@@ -82,7 +82,7 @@ def test_plans_that_turn_the_axes(forward, plans):
     assert np.array_equal(ours(image, plans).data, stock(image, plans)[0])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     size=st.tuples(*[st.integers(4, 16)] * 3),
     spacing=st.tuples(*[st.floats(1.1, 7.5)] * 3),

@@ -36,7 +36,7 @@ def channels(shape, dtype, count=2):
     return rng.normal(3, 40, (count, *shape)).astype(dtype)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     old=SIZES,
     new=SIZES,

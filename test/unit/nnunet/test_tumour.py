@@ -23,7 +23,8 @@ class FakeEnsemble:
             facts={"folds": [0, 1]},
         )
 
-    def predict(self, volume_lps, run):
+    def predict(self, volume_lps, run, *, label):
+        assert label == TUMOUR
         return self._prediction
 
 

@@ -4,7 +4,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gc_panther.nnunet.windows import mirror_combinations, predict_windows, window_slices
+from gc_panther.nnunet.windows import (
+    blend_windows,
+    mirror_combinations,
+    window_logits,
+    window_slices,
+)
 
 PATCH = (4, 8, 6)
 #: Without the rim, where nnU-Net's weights are so small that half precision is coarse.
@@ -32,9 +37,9 @@ def test_mirror_combinations():
 def run(network, data, mirroring=((),), step_size=0.5, batch=1):
     slices = window_slices(data.shape[1:], PATCH, step_size)
     passes = []
-    logits = predict_windows(
-        network, data, 1, slices, PATCH, mirroring, lambda: passes.append(1), batch
-    )
+    windows = [(window, mirroring) for window in slices]
+    parts = window_logits(network, data, windows, lambda: passes.append(1), batch)
+    logits = blend_windows(parts, slices, data.shape[1:], 1, data.device)
     assert len(passes) == len(slices) * len(mirroring)
     return logits
 
@@ -83,3 +88,15 @@ def test_the_batch_changes_nothing(batch):
 def test_what_is_not_finite_shows(value):
     logits = run(lambda tile: torch.full_like(tile, value), torch.zeros((1, *PATCH)))
     assert not torch.isfinite(logits).any()
+
+
+def test_each_window_may_be_mirrored_in_its_own_way():
+    data = torch.randn((1, 4, 8, 9), generator=torch.Generator().manual_seed(3))
+    slices = window_slices(data.shape[1:], PATCH, 0.5)
+    choices = [[()], [(2,), (0, 1)]]
+    network = lambda tiles: tiles.cumsum(4)  # noqa: E731
+    parts = list(window_logits(network, data, list(zip(slices, choices, strict=True)), int, 2))
+    assert len(slices) == len(parts) == 2
+    for part, window, mirroring in zip(parts, slices, choices, strict=True):
+        (alone,) = window_logits(network, data, [(window, mirroring)], int)
+        assert torch.equal(part, alone)

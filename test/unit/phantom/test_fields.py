@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from gc_panther.phantom.fields import SmoothField, bspline_weights
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=20))
 def test_the_weights_are_a_partition_of_unity(positions):
     first, weights = bspline_weights(np.array(positions))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gc_panther.errors import DeviceError
-from gc_panther.runtime.device import select_device
+from gc_panther.runtime import device as module
+from gc_panther.runtime.device import half_convolution_error
 
 
 def torch_with(
@@ -34,6 +35,11 @@ def torch_with(
         __version__=version,
         get_num_threads=lambda: 2,
     )
+
+
+def select_device(*arguments: Any, **options: Any) -> module.Device:
+    """With a self-test that needs no GPU, unless another one is given."""
+    return module.select_device(*arguments, **{"self_test": lambda name: 2e-4, **options})
 
 
 def test_a_usable_gpu_is_chosen() -> None:
@@ -95,3 +101,26 @@ def test_little_free_memory_is_noted() -> None:
 
 def test_this_machines_torch_gives_a_device() -> None:
     assert select_device("cpu").name == "cpu"
+
+
+@pytest.mark.parametrize("error", [0.5, float("nan")])
+def test_a_gpu_that_computes_wrongly_is_refused_or_passed_over(error: float) -> None:
+    with pytest.raises(DeviceError, match="half-precision 3-D convolutions on cuda:0"):
+        select_device("cuda", torch=torch_with(), self_test=lambda name: error)
+    fallen = select_device("auto", torch=torch_with(), self_test=lambda name: error)
+    assert fallen.name == "cpu"
+    assert "convolutions on cuda:0 are off" in fallen.notes[0]
+
+
+def test_the_self_test_finds_a_kernel_that_computes_wrongly(monkeypatch: Any) -> None:
+    import torch
+
+    assert 0 < half_convolution_error("cpu") < module.MAX_CONVOLUTION_ERROR
+    right = torch.nn.functional.conv3d
+
+    def wrong(image: Any, kernel: Any, padding: int) -> Any:
+        answer = right(image, kernel, padding=padding)
+        return answer if image.dtype == torch.float32 else answer.roll(1, -1)
+
+    monkeypatch.setattr(torch.nn.functional, "conv3d", wrong)
+    assert half_convolution_error("cpu") > module.MAX_CONVOLUTION_ERROR

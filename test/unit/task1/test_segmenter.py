@@ -21,7 +21,7 @@ class FakeEnsemble:
         self.model = model
         self.device, self.options, self.seen = device, options, []
 
-    def predict(self, volume_lps, run):
+    def predict(self, volume_lps, run, *, label):
         self.seen.append(volume_lps)
         labels = np.zeros(volume_lps.geometry.shape_zyx, np.uint8)
         if volume_lps.array_zyx.any():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from gc_panther_task2.localizer import SPACING_XYZ, Pancreas
 from gc_panther_task2.roi import MARGIN_MM, find_region
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gc_panther.case import Geometry, Volume
@@ -78,7 +78,6 @@ def test_the_outermost_searched_voxel_still_gives_a_region(corner):
     assert region.box == Box.whole((3, 5, 7))
 
 
-@settings(deadline=None)
 @given(
     st.tuples(*[st.integers(1, 40)] * 3),
     st.tuples(*[st.floats(0.3, 12.0)] * 3),

@@ -37,7 +37,7 @@ class FakeEnsemble:
     def __init__(self, model, *, device, options):
         self.model, self.seen = model, []
 
-    def predict(self, volume_lps, run):
+    def predict(self, volume_lps, run, *, label):
         self.seen.append(volume_lps)
         return SimpleNamespace(
             labels_zyx=(volume_lps.array_zyx > 90).astype(np.uint8),

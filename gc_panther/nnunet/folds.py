@@ -1,0 +1,218 @@
+"""The passes of a model's folds over the windows of one image, with what memory there is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from gc_panther.errors import ProcessingError
+from gc_panther.nnunet.backends import Runner
+from gc_panther.nnunet.windows import Axes, Slices, Windows, blend_windows, window_logits
+from gc_panther.task import CaseRun
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class WindowedImage:
+    """What the folds of an ensemble see.
+
+    Attributes:
+        data: the image on the device, at least a patch large, shape (1, i, j, k).
+        unpad: what undoes that padding of the logits.
+        slices: the windows.
+    """
+
+    data: torch.Tensor
+    unpad: Slices
+    slices: Sequence[Slices]
+
+
+class Folds:
+    """Runs the folds of one model.
+
+    Where a GPU's memory runs out, the same fold is tried again with half as many windows at once,
+    down to one, and then with the sums in the main memory; what helped is kept for later cases.
+
+    Args:
+        path: of the model, for messages.
+        runner: computes the passes.
+        weights: by fold.
+        heads: number of the networks' outputs.
+        device: where the image and, at first, the sums are.
+
+    Attributes:
+        savings: what lack of memory led to, in words; empty where there was enough.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        runner: Runner,
+        weights: Mapping[int, Mapping[str, torch.Tensor]],
+        heads: int,
+        device: torch.device,
+    ) -> None:
+        self.savings = ""
+        self._path = path
+        self._runner = runner
+        self._weights = weights
+        self._heads = heads
+        self._sums = device
+        self._loaded: tuple[int, Network] | None = None
+
+    def __iter__(self) -> Iterator[int]:
+        """The folds' numbers, in order."""
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        """How many folds there are."""
+        return len(self._weights)
+
+    @torch.inference_mode()
+    def load(self, fold: int) -> Network:
+        """Make a fold ready, unless it is the one that ran last."""
+        if self._loaded is not None and self._loaded[0] == fold:
+            return self._loaded[1]
+        # Two large networks at once may be more than the memory holds.
+        self._loaded = None
+        network = self._runner.load(fold, self._weights[fold])
+        self._loaded = (fold, network)
+        return network
+
+    def coarse(self, fold: int, image: WindowedImage, run: CaseRun) -> list[torch.Tensor]:
+        """One fold's logits in each window, without mirroring.
+
+        Returns:
+            Half precision, in the main memory, shape (heads, i, j, k) each.
+        """
+
+        def attempt() -> list[torch.Tensor]:
+            windows: Windows = [(window, [()]) for window in image.slices]
+            with self._passes(fold, image, windows, run, "coarse pass") as answers:
+                return [answer.half().cpu() for answer in answers]
+
+        return self._with_less_memory(attempt)
+
+    def logits(
+        self,
+        fold: int,
+        image: WindowedImage,
+        mirroring: Callable[[int], Sequence[Axes]],
+        run: CaseRun,
+        *,
+        out_of_time: Callable[[], bool] = lambda: False,
+        known: MutableMapping[int, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """One fold's logits on the network's grid.
+
+        Args:
+            fold: its number.
+            image: its windows.
+            mirroring: gives the sets of axes to flip in a window, by the window's number.
+            run: progress and clock.
+            out_of_time: asked before each pass whether to give up.
+            known: logits of windows that need not be computed, by number; those that are computed
+                are added.
+
+        Returns:
+            Half precision, in the main memory, shape (heads, i, j, k).
+
+        Raises:
+            OutOfTimeError: ``out_of_time`` said so.
+            ProcessingError: the network gave NaN or infinity.
+            torch.OutOfMemoryError: even one window at once is too much.
+        """
+        count = len(image.slices)
+        label = f"fold {list(self).index(fold) + 1} of {len(self)}"
+
+        def attempt() -> torch.Tensor:
+            wanted = [n for n in range(count) if known is None or n not in known]
+            windows: Windows = [(image.slices[n], mirroring(n)) for n in wanted]
+            with self._passes(fold, image, windows, run, label, out_of_time) as answers:
+                parts = answers if known is None else _completed(answers, known, count)
+                logits = blend_windows(
+                    parts, image.slices, image.data.shape[1:], self._heads, self._sums
+                )
+                if not bool(torch.isfinite(logits).all()):
+                    raise ProcessingError(
+                        "a network gave NaN or infinity",
+                        where=f"fold {fold} of {self._path}",
+                        fix="Look at the image's intensities; if they are sound, the weights "
+                        "are not",
+                    )
+                return logits[image.unpad].cpu()
+
+        return self._with_less_memory(attempt)
+
+    @contextmanager
+    def _passes(
+        self,
+        fold: int,
+        image: WindowedImage,
+        windows: Windows,
+        run: CaseRun,
+        label: str,
+        out_of_time: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Iterator[torch.Tensor]]:
+        """The logits of some windows, computed as they are asked for; clock and progress run."""
+        with run.clock.stage("compile"):
+            network = self.load(fold)
+        passes = sum(len(mirroring) for _, mirroring in windows)
+        with run.clock.stage("network"), self._runner.during_passes():
+            run.progress.start(f"{self._path.name}: {label}", passes)
+            try:
+                yield window_logits(
+                    network,
+                    image.data,
+                    windows,
+                    run.progress.advance,
+                    self._runner.batch,
+                    out_of_time,
+                )
+            finally:
+                run.progress.finish()
+
+    def _with_less_memory(self, attempt: Callable[[], T]) -> T:
+        """Repeat what ran out of a GPU's memory with less, as long as there is less."""
+        while True:
+            try:
+                return attempt()
+            except torch.OutOfMemoryError:
+                if not self._save_memory():
+                    raise
+            # Only here, with the exception gone, are its tensors gone as well.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _save_memory(self) -> bool:
+        """Do the next cheapest thing against a lack of memory; return whether there was one."""
+        if self._runner.batch > 1:
+            self._runner.batch //= 2
+            self.savings = f"{self._runner.batch} windows at once"
+        elif self._sums.type != "cpu":
+            self._sums = torch.device("cpu")
+            self.savings = "1 window at once, sums in the main memory"
+        else:
+            return False
+        logger.warning("the GPU ran out of memory; going on with %s", self.savings)
+        return True
+
+
+def _completed(
+    answers: Iterator[torch.Tensor], known: MutableMapping[int, torch.Tensor], count: int
+) -> Iterator[torch.Tensor]:
+    """The logits of all windows in order; those that were not known are from now on."""
+    for number in range(count):
+        if number not in known:
+            known[number] = next(answers).half().cpu()
+        yield known[number]

@@ -1,0 +1,169 @@
+"""The adaptive mode: which windows and copies it runs, and when it lets the exact mode step in."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gc_panther.case import Geometry, Volume
+from gc_panther.errors import UserError
+from gc_panther.nnunet import adaptive
+from gc_panther.nnunet.adaptive import half_fractions, windows_that_matter
+from gc_panther.nnunet.ensemble import Ensemble
+from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.windows import mirror_combinations, window_slices
+from gc_panther.task import CaseRun, InferenceOptions, SilentProgress
+
+PATCH = (8, 16, 16)
+#: Three windows side by side along the last axis, the first and last of which do not touch.
+SHAPE = (8, 16, 32)
+ARRAY = np.random.default_rng(3).integers(1, 900, SHAPE).astype(np.int16)
+IMAGE = Volume(ARRAY, Geometry(SHAPE[::-1], (2.0, 2.0, 4.0)))
+
+
+def marked(*voxels):
+    where = torch.zeros(SHAPE, dtype=torch.bool)
+    for voxel in voxels:
+        where[voxel] = True
+    return where
+
+
+def test_windows_matter_where_they_weigh():
+    slices = window_slices(SHAPE, PATCH, 0.5)
+    assert [window[3].start for window in slices] == [0, 8, 16]
+    assert windows_that_matter(marked(), slices) == set()
+    assert windows_that_matter(marked((4, 8, 2)), slices) == {0}
+    assert windows_that_matter(marked((4, 8, 16)), slices) == {1}
+    # Halfway between the centres of two windows, both weigh the same.
+    assert windows_that_matter(marked((4, 8, 12)), slices) == {0, 1}
+    assert windows_that_matter(marked((4, 8, 2), (4, 8, 29)), slices) == {0, 2}
+
+
+@given(
+    voxels=st.sets(st.tuples(*[st.integers(0, size - 1) for size in SHAPE]), max_size=5),
+    more=st.tuples(*[st.integers(0, size - 1) for size in SHAPE]),
+)
+def test_every_marked_voxel_has_a_window_and_more_voxels_never_cost_one(voxels, more):
+    slices = window_slices(SHAPE, PATCH, 0.5)
+    chosen = windows_that_matter(marked(*voxels), slices)
+    for voxel in voxels:
+        assert any(
+            all(part.start <= index < part.stop for index, part in zip(voxel, window, strict=True))
+            for window in (slices[number][1:] for number in chosen)
+        )
+    assert chosen <= windows_that_matter(marked(*voxels, more), slices)
+
+
+@pytest.mark.parametrize("axes", [(0,), (0, 1), (0, 2), (0, 1, 2)])
+def test_in_both_halves_every_axis_is_flipped_in_half_of_the_copies(axes):
+    mirroring = mirror_combinations(axes)
+    halves = half_fractions(mirroring)
+    assert sorted(halves[0] + halves[1]) == sorted(mirroring)
+    assert len(halves[0]) == len(halves[1])
+    if len(axes) > 1:
+        for half in halves:
+            for axis in axes:
+                assert sum(axis in copy for copy in half) == len(half) / 2
+
+
+def test_without_mirroring_both_halves_are_the_plain_copy():
+    assert half_fractions([()]) == ([()], [()])
+
+
+class Counter(SilentProgress):
+    passes = 0
+
+    def advance(self, steps=1):
+        self.passes += steps
+
+
+def predict(folder, label=1, **options):
+    options = InferenceOptions(**{"backend": "torch", **options})
+    loaded, counter = Ensemble(folder, device="cpu", options=options), Counter()
+    prediction = loaded.predict(IMAGE, CaseRun(counter), label=label)
+    assert counter.passes >= prediction.facts["passes"]
+    return prediction, counter.passes
+
+
+@pytest.fixture
+def model(tiny_model_folder):
+    return open_model_folder(tiny_model_folder(patch_zyx=PATCH))
+
+
+def test_where_every_window_matters_only_the_copies_are_halved(model, monkeypatch):
+    monkeypatch.setattr(adaptive, "CANDIDATE", 0.0)
+    prediction, passes = predict(model, mode="adaptive")
+    assert prediction.facts["mode"] == "adaptive"
+    assert prediction.facts["windows"] == prediction.facts["windows_with_all_folds"] == 3
+    # A coarse pass, and three folds over half of eight mirrored copies, of three windows.
+    assert passes == prediction.facts["passes"] == 3 + 3 * 3 * 4
+    # Without mirroring nothing is left out.
+    plain, _ = predict(model, mode="adaptive", mirroring=False)
+    exact, _ = predict(model, mirroring=False)
+    # But for the rounding of each window, coarse in the corners.
+    assert np.abs(plain.probabilities - exact.probabilities).max() < 5e-3
+    json.dumps(prediction.facts)
+
+
+def test_windows_where_the_label_cannot_be_keep_the_coarse_answer(model, monkeypatch):
+    monkeypatch.setattr(adaptive, "windows_that_matter", lambda where, slices: {0})
+    prediction, passes = predict(model, mode="adaptive", combine="logits")
+    assert prediction.facts["windows_with_all_folds"] == 1
+    assert passes == prediction.facts["passes"] == 3 + 3 * 4
+    coarse, _ = predict(open_model_folder(model.path, (0,)), mirroring=False, combine="logits")
+    exact, _ = predict(model, combine="logits")
+    # At the far end only the last window reaches, at the near end only the first one.
+    far, near = (slice(None), 4, 8, 31), (slice(None), 4, 8, 0)
+    assert np.allclose(prediction.probabilities[far], coarse.probabilities[far], atol=2e-3)
+    assert not np.allclose(prediction.probabilities[near], coarse.probabilities[near], atol=2e-3)
+    gap = np.abs(prediction.probabilities[near] - exact.probabilities[near]).max()
+    assert gap < np.abs(coarse.probabilities[near] - exact.probabilities[near]).max()
+
+
+def test_a_window_that_the_answer_touches_is_added(model, monkeypatch):
+    answers = iter([{0}, {0, 2}, {0, 2}])
+    monkeypatch.setattr(adaptive, "windows_that_matter", lambda where, slices: next(answers))
+    prediction, passes = predict(model, mode="adaptive")
+    assert prediction.facts["windows_with_all_folds"] == 2
+    assert passes == prediction.facts["passes"] == 3 + 2 * 3 * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "doubt"),
+    [("CANDIDATE", 2.0, "no candidate"), ("SHARE", 0.05, "no voxel")],
+)
+def test_a_doubt_leads_to_the_exact_answer(name, value, doubt, model, monkeypatch):
+    monkeypatch.setattr(adaptive, name, value)
+    if doubt == "no voxel":
+        # The background wins everywhere, though the label has some probability.
+        monkeypatch.setattr(adaptive, "CANDIDATE", 0.0)
+        weights = type(model).read_weights
+
+        def biased(self, fold):
+            read = weights(self, fold)
+            for key, tensor in read.items():
+                if key.endswith("seg_layers.0.bias"):
+                    read[key] = tensor + torch.tensor([50.0, 0.0, 0.0])
+            return read
+
+        monkeypatch.setattr(type(model), "read_weights", biased)
+    exact, _ = predict(model)
+    prediction, _ = predict(model, mode="adaptive")
+    assert prediction.facts["mode"] == "exact"
+    assert doubt in prediction.facts["not_adaptive"]
+    assert np.array_equal(prediction.probabilities, exact.probabilities)
+
+
+def test_without_a_wanted_label_and_by_default_the_mode_is_exact(model):
+    exact, _ = predict(model)
+    assert exact.facts["mode"] == "exact"
+    assert "not_adaptive" not in exact.facts
+    assert predict(model, label=None, mode="adaptive")[0].facts == exact.facts
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(UserError, match="no mode 'fast'"):
+        InferenceOptions(mode="fast")
