@@ -40,7 +40,16 @@ in_container() {
         -e GC_PANTHER_DEVICE="$torch_device" -v "$case_folder/input:/input:ro" -v /output "$image")
     # shellcheck disable=SC2064 # this container, whatever the variable holds later
     trap "docker rm --force --volumes $container > /dev/null" EXIT
-    docker start --attach "$container"
+    if [ "$(api_of "$image")" = invoke ]; then
+        docker start "$container" > /dev/null
+        local status=0
+        docker exec -i "$container" python3 - < "$ROOT/scripts/invoke.py" || status=$?
+        docker stop --time 5 "$container" > /dev/null
+        docker logs "$container"
+        [ "$status" = 0 ] || return "$status"
+    else
+        docker start --attach "$container"
+    fi
     docker cp --quiet "$container:/output/." "$out/output"
 }
 

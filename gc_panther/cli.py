@@ -17,12 +17,13 @@ import typer
 
 from gc_panther import __version__
 from gc_panther.errors import (
-    EXIT_FAILED,
     EXIT_OK,
     EXIT_USER,
     GCPantherError,
     ProcessingError,
     UserError,
+    describe,
+    error_line,
 )
 from gc_panther.evaluation import cli as evaluation_cli
 from gc_panther.phantom import cli as phantom_cli
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The platform cuts the line it shows here, characters.
-LONGEST_ERROR = 1024
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 DeviceOption = Annotated[
@@ -123,9 +122,7 @@ def run(
     from gc_panther.plugins import create_plugin_manager, find_task
 
     settings = read_settings()
-    name = task or settings.task
-    if not name:
-        raise UserError("no task was chosen", fix="Give --task or set GC_PANTHER_TASK")
+    name = _chosen_task(task, settings)
     manager = create_plugin_manager()
     choices = _choices(
         settings,
@@ -151,6 +148,62 @@ def run(
         report_path=report,
     )
     _print_volumes(result)
+
+
+def serve(
+    task: Annotated[
+        str | None, typer.Option(help="The task.", show_default="$GC_PANTHER_TASK")
+    ] = None,
+    input_path: Annotated[
+        Path | None, typer.Option("--input", help="Input folder.", show_default="/input")
+    ] = None,
+    output_path: Annotated[
+        Path | None, typer.Option("--output", help="Output folder.", show_default="/output")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 4743,
+    model_dir: ModelDirOption = None,
+    device: DeviceOption = None,
+    require_gpu: RequireGpuOption = False,
+    combine: CombineOption = None,
+    keep_empty: KeepEmptyOption = False,
+    folds: FoldsOption = None,
+    no_mirroring: NoMirroringOption = False,
+    step_size: StepSizeOption = None,
+    backend: BackendOption = None,
+    mode: ModeOption = None,
+    time_limit: TimeLimitOption = None,
+) -> None:
+    """Load the networks once and segment a case at each POST /invoke, as the platform sends it."""
+    from gc_panther.harness.serve import serve as serve_cases
+    from gc_panther.plugins import create_plugin_manager, find_task
+
+    settings = read_settings()
+    manager = create_plugin_manager()
+    choices = _choices(
+        settings,
+        model_dir=model_dir,
+        device=device,
+        require_gpu=require_gpu,
+        combine=combine,
+        keep_empty=keep_empty,
+        folds=folds,
+        no_mirroring=no_mirroring,
+        step_size=step_size,
+        backend=backend,
+        mode=mode,
+        time_limit=time_limit,
+    )
+    serve_cases(
+        find_task(manager, _chosen_task(task, settings)),
+        manager,
+        settings,
+        choices,
+        input_path=input_path or settings.input,
+        output_path=output_path or settings.output,
+        host=host,
+        port=port,
+    )
 
 
 def predict(
@@ -323,7 +376,7 @@ def build_app(manager: pluggy.PluginManager) -> typer.Typer:
         add_completion=False,
     )
     app.callback(invoke_without_command=True)(_root)
-    for command in (run, predict, tasks, info, doctor, pack):
+    for command in (run, serve, predict, tasks, info, doctor, pack):
         app.command()(command)
     app.add_typer(phantom_cli.app, name="phantom", help="Make digital abdominal MR phantoms.")
     training_cli.register(app)
@@ -348,29 +401,20 @@ def invoke(arguments: list[str]) -> int:
         from gc_panther.plugins import create_plugin_manager
 
         code = build_app(create_plugin_manager())(arguments, standalone_mode=False)
-    except GCPantherError as error:
-        return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("interrupted", EXIT_FAILED)
-    except MemoryError:
-        return _fail("the machine ran out of memory. Choose an instance with more", EXIT_FAILED)
+    except (GCPantherError, KeyboardInterrupt, MemoryError) as error:
+        return _fail(*describe(error))
     except Exception as error:  # noqa: BLE001 - the last line of defence: say it and exit
         # Typer's own usage errors; its exception classes are not public.
         if hasattr(error, "format_message"):
             message = str(error.format_message()).rstrip(".")
             return _fail(f"{message}. `gc-panther --help` shows how", EXIT_USER)
         print(traceback.format_exc(), flush=True)
-        return _fail(
-            f"internal error ({type(error).__name__}: {error}). "
-            "The traceback is in the log on stdout; please report it",
-            EXIT_FAILED,
-        )
+        return _fail(*describe(error))
     return code if isinstance(code, int) else EXIT_OK
 
 
 def _fail(message: str, code: int) -> int:
-    line = " ".join(f"error: {message}".split())[:LONGEST_ERROR]
-    print(line, file=sys.stderr, flush=True)
+    print(error_line(message), file=sys.stderr, flush=True)
     return code
 
 
@@ -392,6 +436,13 @@ def _quieten() -> None:
     logging.captureWarnings(True)
     # Library warnings interest developers of this package, not the reader of a run's log.
     warnings.simplefilter("ignore")
+
+
+def _chosen_task(task: str | None, settings: Settings) -> str:
+    name = task or settings.task
+    if not name:
+        raise UserError("no task was chosen", fix="Give --task or set GC_PANTHER_TASK")
+    return name
 
 
 def _choices(

@@ -24,6 +24,9 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USER = 2
 
+#: The platform shows the last line of stderr, cut at 1024 characters.
+LONGEST_ERROR = 1000
+
 
 class GCPantherError(Exception):
     """Base of all errors this package raises on purpose.
@@ -80,6 +83,30 @@ class DeviceError(UserError):
 
 class PluginError(UserError):
     """A task is unknown, registered twice, or its plugin cannot be loaded."""
+
+
+def describe(error: BaseException) -> tuple[str, int]:
+    """What to tell a person about a failure, and the exit code.
+
+    Returns:
+        One sentence or two, without a line's end, and the code.
+    """
+    if isinstance(error, GCPantherError):
+        return str(error), error.exit_code
+    if isinstance(error, MemoryError):
+        return "the machine ran out of memory. Choose an instance with more memory", EXIT_FAILED
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", EXIT_FAILED
+    return (
+        f"internal error ({type(error).__name__}: {error}). "
+        "The traceback is in the log on stdout; please report it",
+        EXIT_FAILED,
+    )
+
+
+def error_line(message: str) -> str:
+    """The one line for stderr."""
+    return " ".join(f"error: {message}".split())[:LONGEST_ERROR]
 
 
 @contextmanager

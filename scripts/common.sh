@@ -33,6 +33,9 @@ engine_answers() {
     command -v docker > /dev/null && timeout 10 docker info > /dev/null 2>&1
 }
 
+# The platform's interface that an image serves: invoke, exec, or nothing for other images.
+api_of() { docker image inspect -f '{{index .Config.Labels "org.grand-challenge.api-method"}}' "$1"; }
+
 image_of() { printf 'gc-panther-%s' "$1"; }
 
 # The lock files of task1, task2, run (both tasks) or dev (and the checks).

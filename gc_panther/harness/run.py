@@ -1,4 +1,7 @@
-"""The exec door: one case per start, from the platform's input folder to its output folder."""
+"""The platform's case, from its input folder to its output folder, and the exec door.
+
+The exec door takes one case per start; :mod:`gc_panther.harness.serve` is the other one.
+"""
 
 from __future__ import annotations
 
@@ -46,27 +49,55 @@ def run(
     Raises:
         GCPantherError: with what was wrong; the output folder is then as if nothing had run.
     """
-    done: list[tuple[Engine, Case, Segmentation, dict[str, Any]]] = []
-
-    def segment(case: Case) -> Segmentation:
-        logger.info("case %s: %s", case.name, _sizes(case))
-        with shown_progress() as progress:
-            segmentation, report = engine.process(case, progress)
-        done.append((engine, case, segmentation, report))
-        return segmentation
-
     with told_to_plugins(manager, task):
         # The contract first: a broken input is told at once, not after the networks are loaded.
-        algorithm = GrandChallengeAlgorithm(
-            task, segment, input_path=input_path, output_path=output_path
-        )
+        case = PlatformCase(task, input_path, output_path)
         with Engine(task, manager, settings, choices) as engine:
-            algorithm.process()
-            _, case, segmentation, report = done[-1]
-            engine.finished(case, segmentation, report)
+            report = case.process(engine)
     if report_path is not None:
         write_json(report, report_path)
     return report
+
+
+class PlatformCase:
+    """The case that lies in the platform's input folder, found and checked.
+
+    Args:
+        task: the task.
+        input_path: the platform's ``/input``.
+        output_path: the platform's ``/output``.
+
+    Raises:
+        GCPantherError: the input breaks the contract.
+    """
+
+    def __init__(self, task: Task, input_path: Path, output_path: Path) -> None:
+        self._engine: Engine | None = None
+        self._done: tuple[Case, Segmentation, dict[str, Any]] | None = None
+        self._algorithm = GrandChallengeAlgorithm(
+            task, self._segment, input_path=input_path, output_path=output_path
+        )
+
+    def process(self, engine: Engine) -> dict[str, Any]:
+        """Segment it and fill the output folder; return the run report.
+
+        Raises:
+            GCPantherError: with what was wrong; the output folder is then as if nothing had run.
+        """
+        self._engine = engine
+        self._algorithm.process()
+        assert self._done is not None, "evalutils calls _segment"  # noqa: S101
+        case, segmentation, report = self._done
+        engine.finished(case, segmentation, report)
+        return report
+
+    def _segment(self, case: Case) -> Segmentation:
+        assert self._engine is not None, "process() was called"  # noqa: S101
+        logger.info("case %s: %s", case.name, _sizes(case))
+        with shown_progress() as progress:
+            segmentation, report = self._engine.process(case, progress)
+        self._done = (case, segmentation, report)
+        return segmentation
 
 
 def _sizes(case: Case) -> str:
