@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Segments the bundled case of a task and compares the mask with the reference:
 #     ./do_test_run.sh [TASK] [--device cpu|gpu]      task2 and cpu where nothing is said
+#     ./do_test_run.sh [TASK] --as-platform [--instance g4dn.xlarge]
+# The second form drives the image with the platform's own shim and judges what it gives.
 # In a container as the platform starts it where a Docker engine answers, in .venv otherwise; the
 # mask is the same. GC_PANTHER_NO_DOCKER=1 chooses .venv.
 source "$(dirname "$0")/scripts/common.sh"
 task=task2
 device=cpu
+as_platform=
+instance=()
 while [ $# -gt 0 ]; do
     case $1 in
         --device)
@@ -15,6 +19,15 @@ while [ $# -gt 0 ]; do
             esac
             shift 2
             ;;
+        --as-platform)
+            as_platform=1
+            shift
+            ;;
+        --instance)
+            [ -n "${2:-}" ] || fail "--instance takes the name of one, such as g4dn.xlarge" 2
+            instance=(--instance "$2")
+            shift 2
+            ;;
         *)
             require_task "$1"
             task=$1
@@ -22,6 +35,13 @@ while [ $# -gt 0 ]; do
             ;;
     esac
 done
+if [ -n "$as_platform" ]; then
+    engine_answers || fail "no Docker engine answers, and the platform's shim runs in the image"
+    docker image inspect "$(image_of "$task")" > /dev/null 2>&1 || "$ROOT/do_build.sh" "$task"
+    set_up_environment run
+    exec "$PY" "$ROOT/scripts/emulation/emulate.py" "$task" "${instance[@]}"
+fi
+[ ${#instance[@]} = 0 ] || fail "--instance goes with --as-platform" 2
 case_folder=$ROOT/test/cases/$task
 out=$ROOT/out/$task
 image=$(image_of "$task")

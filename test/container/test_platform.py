@@ -1,0 +1,110 @@
+"""The built images under the platform's own shim, and images that break a rule and have to fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = [pytest.mark.container, pytest.mark.slow]
+
+#: Writes what it is told to, without any network: `python3 -c` gets a folder and an array type.
+WRITE = (
+    "import SimpleITK as s, numpy as n, os; d='/output/images/pancreatic-tumor-segmentation';"
+    "os.makedirs(d); i=s.GetImageFromArray(n.zeros((4,4,4),'{kind}'));"
+    "[s.WriteImage(i, f'{{d}}/{{k}}.mha') for k in range({count})]"
+)
+EXEC = "LABEL org.grand-challenge.api-method=exec\n"
+BROKEN = {
+    "root": ("USER 0", "user", 300),
+    "another port": ('ENTRYPOINT ["gc-panther", "serve", "--port", "4744"]', "start", 40),
+    "two outputs": (
+        f'{EXEC}ENTRYPOINT ["python3", "-c", "{WRITE.format(kind="uint8", count=2)}"]',
+        "first: images",
+        300,
+    ),
+    "a float mask": (
+        f'{EXEC}ENTRYPOINT ["python3", "-c", "{WRITE.format(kind="float32", count=1)}"]',
+        "first: type",
+        300,
+    ),
+    "needs the network": (
+        f'{EXEC}ENTRYPOINT ["python3", "-c", "import urllib.request as u; '
+        "u.urlopen('http://192.0.2.1')\"]",
+        "first: run",
+        300,
+    ),
+}
+
+
+def docker(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["docker", *arguments], input=given, capture_output=True, text=True, check=False
+    )
+
+
+def image_of(task: str) -> str:
+    """The built image; where there is no engine or image, there is nothing to test."""
+    try:
+        answers = docker("info").returncode == 0
+    except OSError:
+        answers = False
+    if not answers:
+        pytest.skip("no Docker engine answers")
+    image = f"gc-panther-{task}"
+    if docker("image", "inspect", image).returncode != 0:
+        pytest.skip(f"{image} is not built (./do_build.sh {task})")
+    return image
+
+
+def emulate(task: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "emulation" / "emulate.py"), task, *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=1500)
+
+
+def failing(done: subprocess.CompletedProcess[str]) -> set[str]:
+    rows = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
+    return {row[1].strip() for row in rows if row[2].strip() == "fail"}
+
+
+@pytest.mark.parametrize("task", ["task1", "task2"])
+def test_the_platform_would_take_the_image_and_its_output(task: str) -> None:
+    image_of(task)
+    done = emulate(task)
+    assert failing(done) == set(), done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The platform would take it." in done.stdout
+
+
+@pytest.fixture
+def derived() -> Iterator[Callable[[str], str]]:
+    """Build an image from task 1's and further lines of a Dockerfile."""
+    names: list[str] = []
+
+    def build(lines: str) -> str:
+        name = f"gc-panther-broken:{uuid.uuid4().hex[:12]}"
+        built = docker("build", "-t", name, "-", given=f"FROM {image_of('task1')}\n{lines}\n")
+        assert built.returncode == 0, built.stderr
+        names.append(name)
+        return name
+
+    yield build
+    for name in names:
+        docker("rmi", "--force", name)
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_an_image_that_breaks_a_rule_fails_with_the_right_line(
+    fault: str, derived: Callable[[str], str]
+) -> None:
+    lines, check, patience = BROKEN[fault]
+    done = emulate("task1", "--image", derived(lines), "--health-timeout", str(patience))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert check in failing(done), done.stdout
+    assert "The platform would not take it." in done.stdout
