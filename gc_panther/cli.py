@@ -388,8 +388,8 @@ def build_app(manager: pluggy.PluginManager) -> typer.Typer:
 def main() -> NoReturn:
     """Run the command line; every failure ends in one line on stderr and an exit code."""
     _quieten()
-    # Threads that spin while they wait take the cores from each other as soon as another process
-    # wants them, too: on two shared cores a pass became several times slower. Before torch loads.
+    # Threads that spin while they wait take the cores from those of another process that have work
+    # to do. Before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminated)
     sys.exit(invoke(sys.argv[1:]))

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 
-from gc_panther.nnunet.windows import OutOfTimeError
+from gc_panther.nnunet.windows import Axes, OutOfTimeError
 
 #: Part by which a pass may take longer than measured before it breaks a plan.
 CAUTION = 0.15
 
 #: Kept back from a deadline for what follows the passes, besides combining the folds; seconds.
 SPARE_S = 0.3
-
-Axes = tuple[int, ...]
 
 
 class FoldsInTime:
@@ -52,22 +50,30 @@ class FoldsInTime:
         self._mirroring = mirroring
         self._deadline = deadline
         self._predict = predict
-        first, *others = folds
-        begin = time.perf_counter()
-        self.logits = {first: predict(first, mirroring[:1], lambda: False)}
-        self.copies = {first: 1}
-        measured = time.perf_counter()
-        combine(self.logits[first])
+        self._combine = combine
+        self.logits: dict[int, torch.Tensor] = {}
+        self.copies: dict[int, int] = {}
         #: Seconds of one copy of one fold, and of combining one fold with the others.
+        self._unit = self._combining = 0.0
+
+    def run(self) -> Self:
+        """Run what fits."""
+        first, *others = self._folds
+        plain = self._mirroring[:1]
+        begin = time.perf_counter()
+        self.logits[first], self.copies[first] = self._predict(first, plain, lambda: False), 1
+        measured = time.perf_counter()
+        self._combine(self.logits[first])
         self._unit, self._combining = measured - begin, time.perf_counter() - measured
         for fold in others:
-            if not self._add(fold, mirroring[:1]):
+            if not self._add(fold, plain):
                 break
         for number, fold in enumerate(self.logits):
             planned = self._unit * (1 + CAUTION) * (len(self.logits) - number)
-            chosen = mirroring[1 : 1 + max(0, int(self._seconds_left() / planned))]
+            chosen = self._mirroring[1 : 1 + max(0, int(self._seconds_left() / planned))]
             if chosen:
                 self._add(fold, chosen)
+        return self
 
     def facts(self, name: str) -> dict[str, Any]:
         """JSON-compatible facts: what was used and, in words, what was not.

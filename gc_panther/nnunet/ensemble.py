@@ -184,7 +184,7 @@ class Ensemble:
             if self._options.combine != "logits":
                 self._fold_probabilities(logits, prepared, run)
 
-        reached = FoldsInTime(list(self._folds), mirroring, deadline, predict, combine)
+        reached = FoldsInTime(list(self._folds), mirroring, deadline, predict, combine).run()
         passes = len(image.slices) * sum(reached.copies.values())
         facts = {**reached.facts(self.model.path.name), "passes": passes}
         if self._options.mode == "adaptive":
@@ -311,7 +311,8 @@ def openvino_graph(model: ModelFolder) -> Graph:
 def _highest(values: torch.Tensor) -> torch.Tensor:
     """The label of the highest value, the lowest label of equal ones; uint8, shape (i, j, k).
 
-    ``values.argmax(0)`` says the same, but takes some twenty times longer on a CPU.
+    ``values.argmax(0)`` says the same, but takes several times longer on a CPU (4.6 times for 3 × 69 × 262 × 322 values on two
+    cores).
     """
     best = values[0].clone()
     labels = torch.zeros(best.shape, dtype=torch.uint8)
