@@ -311,8 +311,8 @@ def openvino_graph(model: ModelFolder) -> Graph:
 def _highest(values: torch.Tensor) -> torch.Tensor:
     """The label of the highest value, the lowest label of equal ones; uint8, shape (i, j, k).
 
-    ``values.argmax(0)`` says the same, but takes several times longer on a CPU (4.6 times for 3 × 69 × 262 × 322 values on two
-    cores).
+    ``values.argmax(0)`` says the same, but takes longer on a CPU: 4.6 times as long for
+    3 × 69 × 262 × 322 values on two cores.
     """
     best = values[0].clone()
     labels = torch.zeros(best.shape, dtype=torch.uint8)
