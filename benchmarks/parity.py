@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from phantoms import SEED, phantom_files, say
@@ -34,7 +35,7 @@ from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.labels import tumour_label
 from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.runtime.device import select_device
-from gc_panther.task import CaseRun, Combine, InferenceOptions, Runtime
+from gc_panther.task import Backend, CaseRun, Combine, InferenceOptions, Runtime
 
 #: What counts as equal.
 MAX_DISAGREEMENT, MIN_DICE = 1e-4, 0.999
@@ -86,12 +87,13 @@ def compare_ensemble(
     folds: tuple[int, ...],
     volume: Volume,
     device: str,
+    backend: Backend = "auto",
 ) -> list[Row]:
     """Compare both ways of combining the folds on one volume in LPS order."""
     model = open_model_folder(folder, folds)
     rows = []
     for combine in COMBINE:
-        options = InferenceOptions(combine=combine)
+        options = InferenceOptions(combine=combine, backend=backend)
         ours = Ensemble(model, device=device, options=options).predict(volume, CaseRun())
         stock = stock_labels(stock_folder, folds, volume, combine, device)
         row = compare(case, combine, ours.labels_zyx, stock, tumour_label(model))
@@ -157,6 +159,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--model-dir", type=Path, help="weights to use instead of resources/")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--backend", choices=get_args(Backend), default="auto")
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "accuracy")
     arguments = parser.parse_args()
 
@@ -176,7 +179,9 @@ def main() -> int:
                 if "mrsegmentator" in task.models:
                     row, volume = compare_localizer(case, task.models, volume, device)
                     rows.append(row)
-                rows += compare_ensemble(case, folder, stock_folder, wanted.folds, volume, device)
+                rows += compare_ensemble(
+                    case, folder, stock_folder, wanted.folds, volume, device, arguments.backend
+                )
         print(table(name, rows), flush=True)
         equal &= all(row.equal for row in rows)
     return 0 if equal else 1

@@ -23,7 +23,7 @@ from gc_panther.task import CaseRun
 #: A label can be where the coarse pass gives it this probability.
 CANDIDATE = 0.1
 #: A window matters where it has this part of the weight of a voxel that can have the label.
-SHARE = 0.1
+SHARE = 0.2
 
 
 @dataclass(frozen=True)

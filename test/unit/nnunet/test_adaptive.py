@@ -133,7 +133,7 @@ def test_a_window_that_the_answer_touches_is_added(model, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "value", "doubt"),
-    [("CANDIDATE", 2.0, "no candidate"), ("SHARE", 0.1, "no voxel")],
+    [("CANDIDATE", 2.0, "no candidate"), ("SHARE", 0.2, "no voxel")],
 )
 def test_a_doubt_leads_to_the_exact_answer(name, value, doubt, model, monkeypatch):
     monkeypatch.setattr(adaptive, name, value)
