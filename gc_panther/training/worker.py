@@ -1,4 +1,4 @@
-"""What runs in a process of its own: preparing a data set, training one network.
+"""What runs in a process of its own: preparing a data set, training one network, labelling images.
 
 ``python -m gc_panther.training.worker JOB.json``; nnU-Net's folders come by environment, so that
 several trainings with different folders can run beside each other.
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from gc_panther.errors import GCPantherError, error_line
 from gc_panther.training.recipe import Network, Schedule
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,6 @@ class _Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
-    dataset: str
 
 
 class PrepareJob(_Job):
@@ -42,6 +42,7 @@ class PrepareJob(_Job):
     """
 
     kind: Literal["prepare"] = "prepare"
+    dataset: str
     network: Network
     schedule: Schedule
     facts: dict[str, Any] = {}
@@ -67,6 +68,7 @@ class TrainJob(_Job):
     """
 
     kind: Literal["train"] = "train"
+    dataset: str
     trainer: str
     schedule: Schedule
     fold: int
@@ -78,7 +80,51 @@ class TrainJob(_Job):
     head_rows: tuple[int, ...] | None = None
 
 
-Job = Annotated[PrepareJob | TrainJob, Field(discriminator="kind")]
+class Images(BaseModel):
+    """An image, and the label map to write for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: Path
+    label: Path
+
+
+class PredictJob(_Job):
+    """Label maps of images, from trained networks and through the engine inference uses.
+
+    Attributes:
+        title: what log lines start with.
+        model: an exported model folder, or nnU-Net's folder of trained networks.
+        folds: whose probabilities are averaged.
+        images: what to label; label maps that are there already are left alone.
+        device: torch's name.
+        threads: of this process.
+    """
+
+    kind: Literal["predict"] = "predict"
+    model: Path
+    folds: tuple[int, ...]
+    images: tuple[Images, ...]
+    device: str = "cpu"
+    threads: int = 1
+
+
+class CallJob(_Job):
+    """A function of a task.
+
+    Attributes:
+        title: what log lines start with.
+        function: ``module:name``.
+        arguments: JSON-compatible, by name.
+    """
+
+    kind: Literal["call"] = "call"
+    function: str
+    arguments: dict[str, Any] = {}
+
+
+AnyJob = PrepareJob | TrainJob | PredictJob | CallJob
+Job = Annotated[AnyJob, Field(discriminator="kind")]
 
 
 def prepare(job: PrepareJob) -> None:
@@ -122,8 +168,8 @@ def train(job: TrainJob) -> None:
     torch.set_num_threads(job.threads)
     np.random.seed(job.seed)
     torch.manual_seed(job.seed)
-    module, _, name = job.trainer.partition(":")
-    trainer_class = getattr(importlib.import_module(module), name)
+    trainer_class = _imported(job.trainer)
+    name = trainer_class.__name__
 
     folder = Path(nnUNet_preprocessed) / job.dataset
     plans = json.loads((folder / f"{PLANS_NAME}.json").read_text())
@@ -153,6 +199,44 @@ def train(job: TrainJob) -> None:
     trainer.run_training()
 
 
+def predict(job: PredictJob) -> None:
+    """Label the images that have no label map yet, one after the other."""
+    import time
+
+    import torch
+
+    from gc_panther.case import Volume
+    from gc_panther.imaging.images import read_image, write_image
+    from gc_panther.imaging.orientation import from_lps, to_lps
+    from gc_panther.nnunet.ensemble import Ensemble
+    from gc_panther.nnunet.model_folder import open_model_folder
+    from gc_panther.task import CaseRun, InferenceOptions
+
+    torch.set_num_threads(job.threads)
+    missing = [images for images in job.images if not images.label.is_file()]
+    log.info("%s: %d of %d images are left", job.title, len(missing), len(job.images))
+    if not missing:
+        return
+    model = open_model_folder(job.model, job.folds)
+    ensemble = Ensemble(model, device=job.device, options=InferenceOptions())
+    for number, images in enumerate(missing, start=1):
+        start = time.monotonic()
+        volume = read_image(images.image)
+        labels = ensemble.predict(to_lps(volume), CaseRun()).labels_zyx
+        images.label.parent.mkdir(parents=True, exist_ok=True)
+        write_image(Volume(from_lps(labels, like=volume.geometry), volume.geometry), images.label)
+        seconds = time.monotonic() - start
+        log.info(
+            "%s: %d/%d, %s, %.0f s", job.title, number, len(missing), images.image.name, seconds
+        )
+
+
+def _imported(name: str) -> Any:
+    """What ``module:name`` names."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 def _latest_checkpoint(job: TrainJob, trainer_name: str) -> Path | None:
     from nnunetv2.paths import nnUNet_results
 
@@ -180,13 +264,29 @@ def _log_epochs(trainer: Any, job: TrainJob) -> None:
     trainer.on_epoch_end = on_epoch_end
 
 
+def run(job: AnyJob) -> None:
+    """Do a job in this process."""
+    match job:
+        case PrepareJob():
+            prepare(job)
+        case TrainJob():
+            train(job)
+        case PredictJob():
+            predict(job)
+        case CallJob():
+            _imported(job.function)(**job.arguments)
+
+
 def main() -> None:
     """Run the job whose file is the only argument; nnU-Net's own prints are not shown."""
-    job: PrepareJob | TrainJob = TypeAdapter(Job).validate_json(Path(sys.argv[1]).read_bytes())
+    job: AnyJob = TypeAdapter(Job).validate_json(Path(sys.argv[1]).read_bytes())
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(message)s", level=logging.INFO)
     nnunet_log = Path(sys.argv[1]).with_suffix(".log").open("a", encoding="utf-8")
     with nnunet_log, redirect_stdout(nnunet_log):
-        prepare(job) if isinstance(job, PrepareJob) else train(job)
+        try:
+            run(job)
+        except GCPantherError as error:
+            sys.exit(error_line(str(error)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from gc_panther.errors import ProcessingError, UserError
 from gc_panther.training.dataset import write_json
 from gc_panther.training.recipe import Recipe
-from gc_panther.training.worker import PrepareJob, TrainJob
+from gc_panther.training.worker import AnyJob, TrainJob
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Workspace:
         name = f"{trainer.partition(':')[2]}__{PLANS_NAME}__{CONFIGURATION}"
         return self.folder / "nnUNet_results" / dataset / name
 
-    def run(self, jobs: Sequence[PrepareJob | TrainJob]) -> None:
+    def run(self, jobs: Sequence[AnyJob]) -> None:
         """Run jobs in processes of their own, :attr:`jobs` at a time.
 
         Raises:
@@ -115,7 +115,7 @@ class Workspace:
         if failures:
             raise failures[0]
 
-    def _run_one(self, job: PrepareJob | TrainJob) -> ProcessingError | None:
+    def _run_one(self, job: AnyJob) -> ProcessingError | None:
         path = self.folder / "jobs" / f"{job.title.replace(' ', '_')}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(job.model_dump_json(indent=1), encoding="utf-8")

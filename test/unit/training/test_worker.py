@@ -1,0 +1,78 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from gc_panther.case import Geometry, Volume
+from gc_panther.imaging.images import read_image, write_image
+from gc_panther.imaging.orientation import from_lps, to_lps
+from gc_panther.nnunet.ensemble import Ensemble
+from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.training.dataset import write_json
+from gc_panther.training.worker import CallJob, Images, PredictJob, run
+
+MODEL = Path(__file__).parents[3] / "resources" / "task1"
+FOLDS = (0, 3)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    """A blob in noise, stored with two axes reversed."""
+    rng = np.random.default_rng(5)
+    z, y, x = np.ogrid[:16, :40, :48]
+    blob = np.exp(-((z - 8) ** 2 + (y - 20) ** 2 / 9 + (x - 22) ** 2 / 9) / 12)
+    array = (400 + 300 * blob + rng.normal(0, 20, blob.shape)).astype(np.float32)
+    flipped = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
+    path = tmp_path_factory.mktemp("image") / "a_0000.mha"
+    write_image(Volume(array, Geometry((48, 40, 16), (2.7, 2.7, 5.0), direction=flipped)), path)
+    return path
+
+
+def test_labels_are_the_ensembles_on_the_images_grid(image, tmp_path):
+    target = tmp_path / "labels" / "a.mha"
+    kept = tmp_path / "labels" / "b.mha"
+    kept.parent.mkdir()
+    kept.write_text("made earlier")
+    images = (Images(image=image, label=target), Images(image=image, label=kept))
+    run(PredictJob(title="labels", model=MODEL, folds=FOLDS, images=images))
+    volume = read_image(image)
+    ensemble = Ensemble(open_model_folder(MODEL, FOLDS), device="cpu", options=InferenceOptions())
+    expected = ensemble.predict(to_lps(volume), CaseRun()).labels_zyx
+    written = read_image(target)
+    assert np.array_equal(written.array_zyx, from_lps(expected, like=volume.geometry))
+    assert written.geometry.matches(volume.geometry)
+    assert written.array_zyx.dtype == np.uint8
+    assert kept.read_text() == "made earlier"
+
+
+def test_a_call_is_given_its_arguments(tmp_path, monkeypatch):
+    path = tmp_path / "a" / "b.json"
+    arguments = {"path": str(path), "document": {"made": 1}}
+    monkeypatch.setitem(sys.modules, "a_task", SimpleNamespace(write=write))
+    run(CallJob(title="call", function="a_task:write", arguments=arguments))
+    assert json.loads(path.read_text()) == {"made": 1}
+
+
+def write(path, document):
+    """What the test above lets a job call."""
+    write_json(Path(path), document)
+
+
+def test_an_error_in_a_process_is_one_line(tmp_path):
+    job = PredictJob(
+        title="labels",
+        model=tmp_path / "no-model",
+        folds=(0,),
+        images=(Images(image=tmp_path / "a.mha", label=tmp_path / "b.mha"),),
+    )
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    command = [sys.executable, "-m", "gc_panther.training.worker", str(tmp_path / "job.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no such model folder" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
