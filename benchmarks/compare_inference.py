@@ -271,7 +271,7 @@ def full_size_model(folder: Path) -> Path:
     fingerprint = {
         "spacings": [recipe.network.spacing_zyx],
         "shapes_after_crop": [recipe.network.patch_zyx],
-        "foreground_intensity_properties_per_channel": {},
+        "foreground_intensity_properties_per_channel": {"0": {}},
     }
     plans = make_plans("Dataset101_Full", recipe.network, recipe.schedule, fingerprint, {})
     architecture = plans["configurations"][CONFIGURATION]["architecture"]
