@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from gc_panther.training.pipeline import ResEnc
+
 
 def register(app: typer.Typer) -> None:
     """Add ``train`` to a command line."""
@@ -29,6 +31,21 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="torch's name: cpu, cuda, cuda:1.")] = "cpu",
     jobs: Annotated[int, typer.Option(min=1, help="Networks trained at the same time.")] = 1,
+    resenc: Annotated[
+        ResEnc | None,
+        typer.Option(help="Let nnU-Net plan a residual encoder U-Net for a GPU of this size."),
+    ] = None,
+    labelled_only: Annotated[
+        bool, typer.Option("--labelled-only", help="Leave the unlabelled images and students out.")
+    ] = False,
+    classes: Annotated[
+        int | None,
+        typer.Option(help="Task 2: 2 (tumour) or 3 (and pancreas) labels, background included."),
+    ] = None,
+    from_scratch: Annotated[
+        bool,
+        typer.Option("--from-scratch", help="Start from random weights, to see what others give."),
+    ] = False,
 ) -> None:
     """Train a task's networks and export them as plain nnU-Net model folders."""
     from gc_panther.plugins import create_plugin_manager
@@ -44,6 +61,10 @@ def train(
         start_from=start_from,
         device=device,
         jobs=jobs,
+        resenc=resenc,
+        labelled_only=labelled_only,
+        classes=classes,
+        from_scratch=from_scratch,
     )
     for folder in pipeline.train(request):
         typer.echo(folder)

@@ -13,6 +13,8 @@ from gc_panther.errors import InputError
 from gc_panther.training.recipe import PhantomCases
 
 CHANNEL_SUFFIX = "_0000"
+#: PANTHER's folder of images that nobody has labelled.
+UNLABELLED = "ImagesTr_unlabeled"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,15 @@ def make_phantoms(source: PhantomCases, folder: Path, *, workers: int) -> None:
         )
     if folder.exists():
         shutil.rmtree(folder)
-    make_dataset(source.task, folder, source.cases, source.seed, workers=workers, **options)
+    make_dataset(
+        source.task,
+        folder,
+        source.cases,
+        source.seed,
+        unlabelled=source.unlabelled,
+        workers=workers,
+        **options,
+    )
 
 
 def write_raw_dataset(
@@ -108,7 +118,7 @@ def make_splits(names: Iterable[str], folds: int, seed: int) -> list[dict[str, l
     """
     by_patient: dict[str, list[str]] = {}
     for name in sorted(names):
-        by_patient.setdefault(name.split("_")[0], []).append(name)
+        by_patient.setdefault(patient_of(name), []).append(name)
     if len(by_patient) < folds:
         raise InputError(
             f"{len(by_patient)} patients cannot be split into {folds} folds",
@@ -123,6 +133,11 @@ def make_splits(names: Iterable[str], folds: int, seed: int) -> list[dict[str, l
         {"train": sorted(n for part in parts if part is not held for n in part), "val": held}
         for held in parts
     ]
+
+
+def patient_of(name: str) -> str:
+    """The patient of a case: ``10000`` of ``10000_0001``, whose last part is the study."""
+    return name.split("_")[0]
 
 
 def write_json(path: Path, document: Any) -> None:

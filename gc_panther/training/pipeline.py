@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from gc_panther.errors import PluginError
 
 if TYPE_CHECKING:
     import pluggy
+
+#: nnU-Net's presets of residual encoder U-Nets, by the size of GPU they are planned for.
+ResEnc = Literal["M", "L", "XL"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,11 @@ class TrainingRequest:
         start_from: model folder of an earlier task to fine-tune from, or None for the default.
         device: torch's name of the device.
         jobs: how many folds may train at the same time.
+        resenc: let nnU-Net plan a residual encoder U-Net of this size for the data, instead of the
+            recipe's network.
+        labelled_only: leave out the rounds that learn from unlabelled images.
+        classes: labels of a fine-tuned model, background included, where a task lets one choose.
+        from_scratch: start from random weights what the recipe fine-tunes.
     """
 
     preset: str
@@ -34,6 +42,10 @@ class TrainingRequest:
     start_from: Path | None = None
     device: str = "cpu"
     jobs: int = 1
+    resenc: ResEnc | None = None
+    labelled_only: bool = False
+    classes: int | None = None
+    from_scratch: bool = False
 
 
 class TrainingPipeline(Protocol):

@@ -1,11 +1,14 @@
-"""nnU-Net plans written from a recipe instead of by a planner."""
+"""nnU-Net plans: written from a recipe, by nnU-Net's own planner, or taken from another model."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gc_panther.errors import WeightsError
+from gc_panther.training.pipeline import ResEnc
 from gc_panther.training.recipe import PLANS_KEY, Network, Schedule
 
 CONFIGURATION = "3d_fullres"
@@ -50,6 +53,60 @@ def make_plans(
         ),
         PLANS_KEY: {"schedule": schedule.model_dump(mode="json"), **facts},
     }
+
+
+def follow_plans(
+    plans: Mapping[str, Any], dataset_name: str, schedule: Schedule, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Plans that exist, for another data set or another schedule; their network stays the same.
+
+    Args:
+        plans: of nnU-Net's planner, or made here.
+        dataset_name: nnU-Net's, ``Dataset123_Name``.
+        schedule: takes the place of the one they have.
+        facts: JSON-compatible facts about the recipe.
+
+    Raises:
+        WeightsError: they have no 3-D configuration.
+    """
+    if CONFIGURATION not in plans.get("configurations", {}):
+        raise WeightsError(
+            f"the plans have no {CONFIGURATION} configuration",
+            fix="Volumes are needed, not single slices",
+        )
+    configuration = {
+        **plans["configurations"][CONFIGURATION],
+        "data_identifier": f"{PLANS_NAME}_{CONFIGURATION}",
+    }
+    return {
+        **plans,
+        "dataset_name": dataset_name,
+        "plans_name": PLANS_NAME,
+        "configurations": {CONFIGURATION: configuration},
+        PLANS_KEY: {"schedule": schedule.model_dump(mode="json"), **facts},
+    }
+
+
+def plan_residual_encoder(dataset_name: str, size: ResEnc) -> dict[str, Any]:
+    """Let nnU-Net plan a residual encoder U-Net for a data set whose fingerprint is there.
+
+    Args:
+        dataset_name: nnU-Net's, ``Dataset123_Name``; its folders come by environment.
+        size: of the GPU it is planned for: ``M`` 8 GB, ``L`` 24 GB, ``XL`` 40 GB.
+
+    Returns:
+        nnU-Net's plans, as read back from its file.
+    """
+    from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
+        residual_encoder_unet_planners as planners,
+    )
+    from nnunetv2.paths import nnUNet_preprocessed
+
+    planner = getattr(planners, f"nnUNetPlannerResEnc{size}")
+    identifier = f"nnUNetResEncUNet{size}Plans"
+    planner(dataset_name, plans_name=identifier).plan_experiment()
+    path = Path(nnUNet_preprocessed) / dataset_name / f"{identifier}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _configuration(network: Network) -> dict[str, Any]:

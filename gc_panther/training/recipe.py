@@ -103,6 +103,7 @@ class PhantomCases(Section):
         seed: the phantom's seed; no test uses the same.
         contrast: another contrast than the task's own.
         spacing_xyz: another voxel size than the task's own, mm; the field of view stays.
+        unlabelled: further images without labels, for the rounds of students.
     """
 
     task: Literal["task1", "task2"]
@@ -110,6 +111,7 @@ class PhantomCases(Section):
     seed: Annotated[int, Field(ge=0)]
     contrast: Literal["t1", "t2", "random"] | None = None
     spacing_xyz: tuple[Millimetres, Millimetres, Millimetres] | None = None
+    unlabelled: Annotated[int, Field(ge=0)] = 0
 
 
 class Recipe(Section):
@@ -138,6 +140,18 @@ class WarmUp(Section):
 
     phantoms: PhantomCases
     schedule: Schedule
+
+
+class StudentRound(Section):
+    """A round of noisy student: the networks before it are the teachers.
+
+    Attributes:
+        schedule: training of each fold of students.
+        start: ``random`` weights, or those of the ``teacher`` of the same fold.
+    """
+
+    schedule: Schedule
+    start: Literal["random", "teacher"] = "random"
 
 
 R = TypeVar("R", bound=Recipe)

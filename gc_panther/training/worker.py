@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from gc_panther.errors import GCPantherError, error_line
+from gc_panther.training.pipeline import ResEnc
 from gc_panther.training.recipe import Network, Schedule
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ class PrepareJob(_Job):
     Attributes:
         title: what log lines start with.
         dataset: nnU-Net's name of the data set.
-        network: grid and architecture.
+        network: grid and architecture, a size that nnU-Net's planner gets, or a file of plans whose
+            network is taken over.
         schedule: goes into the plans.
         facts: go into the plans.
         splits: the cross-validation.
@@ -43,7 +45,7 @@ class PrepareJob(_Job):
 
     kind: Literal["prepare"] = "prepare"
     dataset: str
-    network: Network
+    network: Network | ResEnc | Path
     schedule: Schedule
     facts: dict[str, Any] = {}
     splits: list[dict[str, list[str]]]
@@ -128,7 +130,7 @@ Job = Annotated[AnyJob, Field(discriminator="kind")]
 
 
 def prepare(job: PrepareJob) -> None:
-    """Run nnU-Net's fingerprint and preprocessing around the recipe's plans."""
+    """Run nnU-Net's fingerprint and preprocessing around the job's plans."""
     from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (
         DatasetFingerprintExtractor,
     )
@@ -136,22 +138,33 @@ def prepare(job: PrepareJob) -> None:
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
     from gc_panther.training.dataset import write_json
-    from gc_panther.training.plans import CONFIGURATION, PLANS_NAME, make_plans
+    from gc_panther.training.plans import CONFIGURATION, PLANS_NAME
 
     raw = Path(nnUNet_raw) / job.dataset
     out = Path(nnUNet_preprocessed) / job.dataset
     extractor = DatasetFingerprintExtractor(job.dataset, job.workers)
     extractor.show_progress_bar = False
     extractor.run()
-    # Read back: the file has JSON's key types, as the plans will.
-    fingerprint = json.loads((out / "dataset_fingerprint.json").read_text())
-    plans = make_plans(job.dataset, job.network, job.schedule, fingerprint, job.facts)
-    write_json(out / f"{PLANS_NAME}.json", plans)
     write_json(out / "dataset.json", json.loads((raw / "dataset.json").read_text()))
+    write_json(out / f"{PLANS_NAME}.json", _plans(job, out / "dataset_fingerprint.json"))
     write_json(out / "splits_final.json", job.splits)
     preprocessor = DefaultPreprocessor(verbose=False)
     preprocessor.show_progress_bar = False
     preprocessor.run(job.dataset, CONFIGURATION, PLANS_NAME, job.workers)
+
+
+def _plans(job: PrepareJob, fingerprint: Path) -> dict[str, Any]:
+    from gc_panther.training.plans import follow_plans, make_plans, plan_residual_encoder
+
+    if isinstance(job.network, Network):
+        # Read back: the file has JSON's key types, as the plans will.
+        facts = json.loads(fingerprint.read_text())
+        return make_plans(job.dataset, job.network, job.schedule, facts, job.facts)
+    if isinstance(job.network, Path):
+        plans = json.loads(job.network.read_text())
+    else:
+        plans = plan_residual_encoder(job.dataset, job.network)
+    return follow_plans(plans, job.dataset, job.schedule, job.facts)
 
 
 def train(job: TrainJob) -> None:

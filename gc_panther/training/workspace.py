@@ -19,6 +19,9 @@ from gc_panther.training.worker import AnyJob, TrainJob
 
 log = logging.getLogger(__name__)
 
+#: Processes per training that nnU-Net takes by default to make batches.
+NNUNET_BATCH_MAKERS = 12
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -115,6 +118,14 @@ class Workspace:
         if failures:
             raise failures[0]
 
+    def _batch_makers(self, job: AnyJob) -> int:
+        """Processes that make batches, 0 for none besides the training's own."""
+        if isinstance(job, TrainJob) and self.device == "cpu":
+            # Batches are made between a training's steps, in a fixed order. It would wait for the
+            # processor anyway; a GPU would wait for the batches.
+            return 0
+        return min(NNUNET_BATCH_MAKERS, self.threads)
+
     def _run_one(self, job: AnyJob) -> ProcessingError | None:
         path = self.folder / "jobs" / f"{job.title.replace(' ', '_')}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,8 +136,7 @@ class Workspace:
             "nnUNet_raw": str(self.folder / "nnUNet_raw"),
             "nnUNet_preprocessed": str(self.folder / "nnUNet_preprocessed"),
             "nnUNet_results": str(self.folder / "nnUNet_results"),
-            # One process per training: batches are made between its steps, in a fixed order.
-            "nnUNet_n_proc_DA": "0",
+            "nnUNet_n_proc_DA": str(self._batch_makers(job)),
             "nnUNet_def_n_proc": threads,
             "nnUNet_compile": "0",
             "OMP_NUM_THREADS": threads,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import model_validator
 
 from gc_panther.errors import UserError
 from gc_panther.nnunet.model_folder import open_model_folder
@@ -16,18 +21,28 @@ from gc_panther.training.dataset import (
     write_raw_dataset,
 )
 from gc_panther.training.export import export_model, model_card, pseudo_dice
-from gc_panther.training.pipeline import TrainingRequest
+from gc_panther.training.pipeline import ResEnc, TrainingRequest
 from gc_panther.training.recipe import (
     Network,
     Recipe,
     Schedule,
+    StudentRound,
     WarmUp,
     describe_schedule,
     load_preset,
 )
+from gc_panther.training.students import (
+    PseudoLabels,
+    label_images,
+    pseudo_labels,
+    student_splits,
+    unlabelled_images,
+)
 from gc_panther.training.warm_up import WARM_UP_FOLDS, train_warm_up
 from gc_panther.training.worker import PrepareJob, TrainJob
 from gc_panther.training.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 TRAINER = "gc_panther_task1.trainer:nnUNetTrainer_Student"
@@ -38,12 +53,49 @@ class Task1Recipe(Recipe):
     """Recipe of task 1.
 
     Attributes:
-        network: of every fold.
+        network: of every fold; written out, or the size of GPU for which nnU-Net plans it.
         warm_up: rounds before the folds; they start from random weights if there is none.
+        students: rounds after the folds. In each the networks so far label the unlabelled images,
+            and students learn from both.
     """
 
-    network: Network
+    network: Network | ResEnc
     warm_up: tuple[WarmUp, ...] = ()
+    students: tuple[StudentRound, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_network(self) -> Self:
+        if self.warm_up and not isinstance(self.network, Network):
+            raise ValueError(
+                "a warm-up needs a network that is written out, because nnU-Net would plan "
+                "another one for other data"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class _Round:
+    """A round of training, all folds.
+
+    Attributes:
+        title: what its stages and log lines start with.
+        dataset: nnU-Net's name of its data set.
+        schedule: of each fold.
+        cases: labelled, or labelled by teachers.
+        splits: the cross-validation.
+        network: as in :class:`PrepareJob`.
+        starts: what each fold starts from: a model folder, a checkpoint, or None.
+        keep_heads: whether that one's segmentation heads are used.
+    """
+
+    title: str
+    dataset: str
+    schedule: Schedule
+    cases: Sequence[LabelledCase]
+    splits: list[dict[str, list[str]]]
+    network: Network | ResEnc | Path
+    starts: Sequence[Path | None]
+    keep_heads: bool
 
 
 class Task1Training:
@@ -64,60 +116,156 @@ class Task1Training:
 
     def train_recipe(self, recipe: Task1Recipe, request: TrainingRequest) -> Path:
         """The same for a recipe that is no preset."""
+        recipe = _chosen(recipe, request)
         space = Workspace(request.work, request.jobs, request.device)
         space.claim(self.task, request.preset, recipe)
         start = request.start_from
         if start is not None:
             # An unusable one is told now, not after the data are prepared.
             open_model_folder(start)
-        seconds = 0.0
+        seconds, source = self._data(space, recipe, request)
+        cases = panther_cases(source)
+        names = [case.name for case in cases]
+        # Told now as well, not after days of teachers.
+        unlabelled = unlabelled_images(source, names) if recipe.students else {}
         if start is None:
             for number, warm_up in enumerate(recipe.warm_up):
                 taken, start = _warm_up(space, recipe, warm_up, number, start)
                 seconds += taken
-        cases = self._cases(space, recipe, request)
+        finished = _Round(
+            title="task1",
+            dataset=DATASET,
+            schedule=recipe.schedule,
+            cases=cases,
+            splits=make_splits(names, recipe.folds, recipe.seed),
+            network=recipe.network,
+            starts=[start] * recipe.folds,
+            keep_heads=request.start_from is None,
+        )
         facts = {
             "preset": request.preset,
             "seed": recipe.seed,
             "phantoms": recipe.phantoms is not None,
         }
-        seconds += space.stage(
-            "task1-prepare",
-            lambda: _prepare(space, recipe, cases, DATASET, recipe.schedule, recipe.folds, facts),
-        )
-        jobs = [
-            TrainJob(
-                title=f"task1 fold {fold}",
-                dataset=DATASET,
-                trainer=TRAINER,
-                schedule=recipe.schedule,
-                fold=fold,
-                device=space.device,
-                threads=space.threads,
-                seed=recipe.seed + fold,
-                start_from=start,
-                keep_heads=request.start_from is None,
+        seconds += _train(space, recipe, finished, facts)
+        learnt = []
+        for number, student in enumerate(recipe.students, start=1):
+            taken, finished, found = _students(
+                space, recipe, finished, student, number, cases, unlabelled, facts
             )
-            for fold in range(recipe.folds)
-        ]
-        results = space.results(DATASET, TRAINER)
-        seconds += space.train("task1", jobs)
-        card = _card(recipe, request, seconds, results, len(cases))
+            seconds += taken
+            learnt.append(f"round {number} of students: {found}")
+        results = space.results(finished.dataset, TRAINER)
+        card = _card(recipe, request, seconds, results, len(cases), learnt)
         return export_model(results, range(recipe.folds), request.export / self.task, card=card)
 
-    def _cases(
+    def _data(
         self, space: Workspace, recipe: Task1Recipe, request: TrainingRequest
-    ) -> list[LabelledCase]:
+    ) -> tuple[float, Path]:
+        """Seconds that making the data took, and the folder in PANTHER's layout."""
         if request.data is not None:
-            return panther_cases(request.data)
+            return 0.0, request.data
         if recipe.phantoms is None:
             raise UserError(
                 f"preset {request.preset!r} needs data",
                 fix="Give --data, a folder in PANTHER's layout",
             )
         folder, phantoms = space.folder / "data" / "task1", recipe.phantoms
-        space.stage("task1-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs))
-        return panther_cases(folder)
+        make = partial(make_phantoms, phantoms, folder, workers=space.jobs)
+        return space.stage("task1-phantoms", make), folder
+
+
+def _chosen(recipe: Task1Recipe, request: TrainingRequest) -> Task1Recipe:
+    """The recipe with what the user chose otherwise.
+
+    Raises:
+        UserError: the choices do not go together.
+    """
+    if request.resenc is not None:
+        if recipe.warm_up:
+            raise UserError(
+                f"preset {request.preset!r} cannot be trained with a planned network, because its "
+                "warm-up has other data",
+                fix="Leave --resenc out, or choose --preset panther",
+            )
+        recipe = recipe.model_copy(update={"network": request.resenc})
+    if request.labelled_only:
+        recipe = recipe.model_copy(update={"students": ()})
+    return recipe
+
+
+def _train(
+    space: Workspace, recipe: Task1Recipe, current: _Round, facts: Mapping[str, Any]
+) -> float:
+    """Prepare a round's data and train its folds; return the seconds it took."""
+    prepare = partial(
+        _prepare,
+        space,
+        cases=current.cases,
+        dataset=current.dataset,
+        network=current.network,
+        schedule=current.schedule,
+        splits=current.splits,
+        facts=facts,
+    )
+    seconds = space.stage(f"{current.title}-prepare", prepare)
+    jobs = [
+        TrainJob(
+            title=f"{current.title} fold {fold}",
+            dataset=current.dataset,
+            trainer=TRAINER,
+            schedule=current.schedule,
+            fold=fold,
+            device=space.device,
+            threads=space.threads,
+            seed=recipe.seed + fold,
+            start_from=start,
+            keep_heads=current.keep_heads,
+        )
+        for fold, start in enumerate(current.starts)
+    ]
+    return seconds + space.train(current.title, jobs)
+
+
+def _students(
+    space: Workspace,
+    recipe: Task1Recipe,
+    before: _Round,
+    student: StudentRound,
+    number: int,
+    labelled: Sequence[LabelledCase],
+    unlabelled: Mapping[str, Path],
+    facts: Mapping[str, Any],
+) -> tuple[float, _Round, PseudoLabels]:
+    """A round of students; return the seconds it took, the round and its pseudo-labels."""
+    title = f"task1-students-{number}"
+    teachers = space.results(before.dataset, TRAINER)
+    folder = space.folder / "data" / title
+    seconds = label_images(
+        space,
+        f"{title}-label",
+        model=teachers,
+        folds=range(recipe.folds),
+        images=unlabelled,
+        out=folder,
+    )
+    found = pseudo_labels(unlabelled, folder)
+    log.info("%s: %s", title, found)
+    splits = make_splits([case.name for case in labelled], recipe.folds, recipe.seed)
+    checkpoints = [teachers / f"fold_{k}" / "checkpoint_final.pth" for k in range(recipe.folds)]
+    current = _Round(
+        title=title,
+        dataset=f"Dataset{120 + number}_PantherStudents",
+        schedule=student.schedule,
+        cases=[*labelled, *found.cases],
+        splits=student_splits(splits, [case.name for case in found.cases]),
+        # The teachers' network, whatever a planner would make of more data.
+        network=teachers / "plans.json",
+        starts=checkpoints if student.start == "teacher" else [None] * recipe.folds,
+        keep_heads=True,
+    )
+    round_facts = {**facts, "students": number, "pseudo_labelled": len(found.cases)}
+    return seconds + _train(space, recipe, current, round_facts), current, found
 
 
 def _warm_up(
@@ -128,7 +276,16 @@ def _warm_up(
 
     def prepare(folder: Path) -> None:
         cases = panther_cases(folder)
-        _prepare(space, recipe, cases, dataset, warm_up.schedule, WARM_UP_FOLDS, {})
+        splits = make_splits((case.name for case in cases), WARM_UP_FOLDS, recipe.seed)
+        _prepare(
+            space,
+            cases=cases,
+            dataset=dataset,
+            network=recipe.network,
+            schedule=warm_up.schedule,
+            splits=splits,
+            facts={},
+        )
 
     return train_warm_up(
         space,
@@ -144,29 +301,35 @@ def _warm_up(
 
 def _prepare(
     space: Workspace,
-    recipe: Task1Recipe,
+    *,
     cases: Sequence[LabelledCase],
     dataset: str,
+    network: Network | ResEnc | Path,
     schedule: Schedule,
-    folds: int,
-    facts: dict[str, Any],
+    splits: list[dict[str, list[str]]],
+    facts: Mapping[str, Any],
 ) -> None:
     """Let nnU-Net preprocess the cases."""
     write_raw_dataset(space.raw(dataset), cases, LABELS)
     job = PrepareJob(
         title=f"{dataset} data",
         dataset=dataset,
-        network=recipe.network,
+        network=network,
         schedule=schedule,
-        facts=facts,
-        splits=make_splits((case.name for case in cases), folds, recipe.seed),
+        facts=dict(facts),
+        splits=splits,
         workers=space.jobs,
     )
     space.run([job])
 
 
 def _card(
-    recipe: Task1Recipe, request: TrainingRequest, seconds: float, results: Path, cases: int
+    recipe: Task1Recipe,
+    request: TrainingRequest,
+    seconds: float,
+    results: Path,
+    cases: int,
+    learnt: Sequence[str],
 ) -> str:
     synthetic = request.data is None
     data = [f"{cases} labelled cases, {recipe.folds} folds"]
@@ -177,11 +340,17 @@ def _card(
         f"warm-up: {warm_up.phantoms.cases} further phantoms of seed {warm_up.phantoms.seed}"
         for warm_up in rounds
     ]
+    data += learnt
     training: list[Any] = [
         f"recipe: preset `{request.preset}`, seed {recipe.seed}; each checkpoint's plans hold it",
         f"each fold: {describe_schedule(recipe.schedule)}",
     ]
     training += [f"warm-up: {describe_schedule(warm_up.schedule)}" for warm_up in rounds]
+    training += [
+        f"round {number} of students: {describe_schedule(student.schedule)}; weights "
+        + ("of the teachers" if student.start == "teacher" else "random")
+        for number, student in enumerate(recipe.students, start=1)
+    ]
     training.append(
         f"wall time: {seconds / 60:.0f} min on {request.device}, {request.jobs} at a time"
     )

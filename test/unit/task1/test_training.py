@@ -8,21 +8,31 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from gc_panther_task1.training import LABELS, Task1Recipe, Task1Training
+from gc_panther_task1.training import (
+    DATASET,
+    LABELS,
+    Task1Recipe,
+    Task1Training,
+    _chosen,
+    _prepare,
+)
 
 from gc_panther.errors import UserError
 from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.training.dataset import make_splits, panther_cases
 from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.plans import CONFIGURATION, PLANS_NAME, make_plans
+from gc_panther.training.plans import CONFIGURATION, PLANS_NAME, make_plans, network_of_plans
 from gc_panther.training.recipe import (
     PLANS_KEY,
     Network,
     PhantomCases,
     Schedule,
+    StudentRound,
     WarmUp,
     load_preset,
 )
 from gc_panther.training.transfer import read_weights
+from gc_panther.training.workspace import Workspace
 
 PACKAGE = Path(gc_panther_task1.__file__).parent
 SCHEDULE = Schedule(
@@ -51,6 +61,8 @@ def test_presets_are_valid_and_the_published_numbers_are_in_them():
         assert load_preset("gc_panther_task1", preset, Task1Recipe).folds == 5
     panther = load_preset("gc_panther_task1", "panther", Task1Recipe)
     assert (panther.schedule.epochs, panther.schedule.learning_rate) == (300, 0.005)
+    rounds = [(round.schedule.epochs, round.schedule.learning_rate) for round in panther.students]
+    assert rounds == [(800, 0.005), (1600, 0.003)]
     assert panther.network.patch_zyx == (48, 160, 224)
     assert panther.network.spacing_zyx == (3.0, 1.1875, 1.1875)
     with pytest.raises(UserError, match="Known: demo, panther"):
@@ -226,6 +238,91 @@ def test_the_folds_start_where_the_warm_up_ended(data, tmp_path, caplog):
         assert all(torch.allclose(start[name], trained[name], atol=1e-4) for name in start)
 
 
+@pytest.mark.slow
+def test_students_learn_from_what_their_teachers_labelled(data, tmp_path, caplog):
+    source = tmp_path / "data"
+    shutil.copytree(data, source)
+    unlabelled = source / "ImagesTr_unlabeled"
+    unlabelled.mkdir()
+    image = next((data / "ImagesTr").glob("10000_*"))
+    # Another study of a labelled patient, and two further patients.
+    names = ("10000_0002", "10050_0001", "10051_0001")
+    for name in names:
+        shutil.copy(image, unlabelled / f"{name}_0000.mha")
+    student = StudentRound(
+        schedule=SCHEDULE.model_copy(update={"learning_rate": 1e-9}), start="teacher"
+    )
+    longer = SCHEDULE.model_copy(update={"epochs": 6})
+    recipe = Task1Recipe(folds=2, schedule=longer, network=NETWORK, students=(student,))
+    work = tmp_path / "work"
+    request = TrainingRequest("tiny", work, tmp_path / "out", data=source, jobs=2)
+    with caplog.at_level(logging.INFO):
+        model = Task1Training().train_recipe(recipe, request)
+    assert "task1-students-1: 3 pseudo-labelled cases, 0 dropped as pure background" in (
+        caplog.messages
+    )
+    assert "3 pseudo-labelled cases" in (model / "MODEL_CARD.md").read_text()
+    splits = json.loads(
+        (work / "nnUNet_preprocessed/Dataset121_PantherStudents/splits_final.json").read_text()
+    )
+    train = {tuple(split["val"]): set(split["train"]) for split in splits}
+    assert train == {
+        ("10000_0001",): {"10001_0001", *names[1:]},
+        ("10001_0001",): {"10000_0001", *names},
+    }
+    # Started from the teachers and hardly moved.
+    name = f"nnUNetTrainer_Student__{PLANS_NAME}__{CONFIGURATION}"
+    teachers = work / "nnUNet_results" / "Dataset101_PantherTask1" / name
+    for fold in (0, 1):
+        teacher = read_weights(teachers / f"fold_{fold}" / "checkpoint_final.pth")
+        trained = open_model_folder(model, (fold,)).read_weights(fold)
+        assert all(torch.allclose(teacher[key], trained[key], atol=1e-4) for key in teacher)
+    plans = json.loads((model / "plans.json").read_text())
+    assert plans["dataset_name"] == "Dataset121_PantherStudents"
+    assert plans[PLANS_KEY]["pseudo_labelled"] == 3
+    assert plans[PLANS_KEY]["schedule"]["learning_rate"] == 1e-9
+
+
+def test_students_without_unlabelled_images_are_refused_before_any_work(data, tmp_path):
+    request = TrainingRequest("panther", tmp_path / "work", tmp_path / "out", data=data)
+    with pytest.raises(UserError, match="--labelled-only"):
+        Task1Training().train(request)
+    assert not (tmp_path / "work" / "nnUNet_raw").exists()
+
+
+@pytest.mark.slow
+def test_nnunet_plans_the_network_where_it_is_asked_to(data, tmp_path):
+    recipe = Task1Recipe(folds=2, schedule=SCHEDULE, network=NETWORK)
+    # Two patients are no data for a network of 100 million parameters: only prepared, not trained.
+    recipe = _chosen(recipe, TrainingRequest("t", tmp_path, tmp_path, resenc="M"))
+    assert recipe.network == "M"
+    space = Workspace(tmp_path / "work")
+    cases = panther_cases(data)
+    splits = make_splits([case.name for case in cases], 2, 0)
+    _prepare(
+        space,
+        cases=cases,
+        dataset=DATASET,
+        network=recipe.network,
+        schedule=SCHEDULE,
+        splits=splits,
+        facts={"seed": 3},
+    )
+    folder = tmp_path / "work" / "nnUNet_preprocessed" / DATASET
+    plans = json.loads((folder / f"{PLANS_NAME}.json").read_text())
+    assert plans["experiment_planner_used"] == "nnUNetPlannerResEncM"
+    assert list(plans["configurations"]) == [CONFIGURATION]
+    assert plans[PLANS_KEY]["seed"] == 3
+    assert network_of_plans(plans).patch_zyx == (16, 16, 16)
+    assert len(list((folder / f"{PLANS_NAME}_{CONFIGURATION}").glob("*.pkl"))) == 2
+
+
+def test_a_planned_network_does_not_go_with_a_warm_up(tmp_path):
+    request = TrainingRequest("demo", tmp_path / "work", tmp_path / "out", resenc="L")
+    with pytest.raises(UserError, match="warm-up"):
+        Task1Training().train(request)
+
+
 def test_a_preset_without_phantoms_asks_for_data(tmp_path):
     request = TrainingRequest("panther", tmp_path / "work", tmp_path / "out")
     with pytest.raises(UserError, match="--data"):
@@ -234,7 +331,12 @@ def test_a_preset_without_phantoms_asks_for_data(tmp_path):
 
 def test_a_missing_model_to_start_from_is_named(tmp_path, data):
     request = TrainingRequest(
-        "panther", tmp_path / "work", tmp_path / "out", data=data, start_from=tmp_path / "none"
+        "panther",
+        tmp_path / "work",
+        tmp_path / "out",
+        data=data,
+        start_from=tmp_path / "none",
+        labelled_only=True,
     )
     with pytest.raises(UserError, match="no such model folder"):
         Task1Training().train(request)
