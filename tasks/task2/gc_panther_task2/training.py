@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -15,8 +15,9 @@ from gc_panther.errors import UserError
 from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
-from gc_panther.imaging.roi import Box, bounding_box, crop
 from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.runtime.weights import find_model, weight_roots
+from gc_panther.settings import read_settings
 from gc_panther.training.dataset import (
     LabelledCase,
     make_phantoms,
@@ -41,12 +42,15 @@ from gc_panther.training.recipe import (
 from gc_panther.training.warm_up import WARM_UP_FOLDS, train_warm_up
 from gc_panther.training.worker import PrepareJob, TrainJob
 from gc_panther.training.workspace import Workspace
+from gc_panther_task2.crops import Crops, LocalizerCrops, ReferenceCrops, is_demonstration
 from gc_panther_task2.localizer import SPACING_XYZ
+from gc_panther_task2.plugin import LOCALIZER_MODEL, Task2
 from gc_panther_task2.roi import MARGIN_MM
 
+log = logging.getLogger(__name__)
+
 LABELS = {"background": 0, "tumour": 1}
-WARM_UP_LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
-TUMOUR, PANCREAS = 1, 2
+ALL_LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 #: Stock software looks up the trainer by name when it loads a model, so both models name nnU-Net's
 #: own class, which follows the recipe all the same.
 TRAINER = "nnunetv2.training.nnUNetTrainer.nnUNetTrainer:nnUNetTrainer"
@@ -76,20 +80,33 @@ class Task2Recipe(Recipe):
 
     Attributes:
         spacing_zyx: of the crops; that of the model it starts from if None.
-        margin_mm: each side of a crop for training has a margin from this range around the true
-            pancreas and tumour: the localizer's boxes are larger and smaller, too.
+        crops: ``localizer`` cuts each case as inference does, to what the localizer finds;
+            ``reference`` cuts it to its true pancreas and tumour.
+        margin_mm: around the true ones each side has a margin from this range: the localizer's
+            boxes are larger and smaller, too.
+        classes: 2 learns the tumour, the pancreas is background; 3 keeps it a class.
+        start: ``task1`` fine-tunes a model of task 1; ``random`` trains the same network from
+            random weights.
         warm_up: rounds between the model of task 1 and the folds, on crops as well, and with the
             pancreas as a class: it tells where to look.
         localizer: None where the published MRSegmentator weights are used.
     """
 
     spacing_zyx: tuple[Millimetres, Millimetres, Millimetres] | None = None
+    crops: Literal["localizer", "reference"] = "reference"
+    classes: Literal[2, 3] = 2
+    start: Literal["task1", "random"] = "task1"
     margin_mm: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (
         MARGIN_MM,
         MARGIN_MM,
     )
     warm_up: tuple[WarmUp, ...] = ()
     localizer: LocalizerRecipe | None = None
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """Label values by name."""
+        return LABELS if self.classes == 2 else ALL_LABELS
 
 
 class Task2Training:
@@ -109,6 +126,7 @@ class Task2Training:
 
     def train_recipe(self, recipe: Task2Recipe, request: TrainingRequest) -> tuple[Path, ...]:
         """The same for a recipe that is no preset."""
+        recipe = _chosen(recipe, request)
         space = Workspace(request.work, request.jobs, request.device)
         space.claim(self.task, request.preset, recipe)
         folders = []
@@ -116,6 +134,27 @@ class Task2Training:
             folders.append(_train_localizer(space, recipe.localizer, recipe, request))
         folders.append(_train_folds(space, recipe, request))
         return tuple(folders)
+
+
+def _chosen(recipe: Task2Recipe, request: TrainingRequest) -> Task2Recipe:
+    """The recipe with what the user chose otherwise.
+
+    Raises:
+        UserError: the choice is none, or it is another task's.
+    """
+    if request.resenc is not None:
+        raise UserError(
+            "task 2 takes its network from task 1",
+            fix="Give --resenc when training task 1, and that model to --from",
+        )
+    if request.classes not in (None, 2, 3):
+        raise UserError(f"there are 2 or 3 classes, not {request.classes}", fix="Change --classes")
+    update: dict[str, Any] = {}
+    if request.classes is not None:
+        update["classes"] = request.classes
+    if request.from_scratch:
+        update["start"] = "random"
+    return recipe.model_copy(update=update)
 
 
 def _train_localizer(
@@ -228,16 +267,27 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
     network = network_of_plans(_plans_of(model))
     if recipe.spacing_zyx is not None:
         network = network.model_copy(update={"spacing_zyx": recipe.spacing_zyx})
-    start, seconds = model, 0.0
+    start = model if recipe.start == "task1" else None
+    seconds = 0.0
+    crops = _crops(recipe, request)
     for number, warm_up in enumerate(recipe.warm_up):
-        taken, start = _warm_up(space, recipe, network, warm_up, number, start)
+        taken, start = _warm_up(space, recipe, crops, network, warm_up, number, start)
         seconds += taken
     taken, source, data = _data(space, recipe, request)
     facts = {"preset": request.preset, "seed": recipe.seed}
     seconds += taken + space.stage(
         "task2-prepare",
         lambda: _prepare_crops(
-            space, recipe, source, DATASET, network, recipe.schedule, recipe.folds, facts, LABELS
+            space,
+            recipe,
+            crops,
+            source,
+            DATASET,
+            network,
+            recipe.schedule,
+            recipe.folds,
+            facts,
+            recipe.labels,
         ),
     )
     jobs = [
@@ -251,9 +301,10 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
             threads=space.threads,
             seed=recipe.seed + fold,
             start_from=start,
-            # The warm-up knows both labels, and one more.
-            keep_heads=bool(recipe.warm_up),
-            head_rows=tuple(WARM_UP_LABELS[name] for name in LABELS) if recipe.warm_up else None,
+            # The warm-up knows the labels, and maybe one more. A model of task 1 knows them where
+            # there are three; binary heads start fresh.
+            keep_heads=bool(recipe.warm_up) or recipe.classes == 3,
+            head_rows=tuple(recipe.labels.values()) if recipe.warm_up else None,
         )
         for fold in range(recipe.folds)
     ]
@@ -261,25 +312,23 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
     results = space.results(DATASET, TRAINER)
     card = model_card(
         "Pancreatic tumour on T2-weighted MRI (task 2)",
-        purpose="An ensemble of small binary residual encoder U-Nets for PANTHER's task 2, "
-        "fine-tuned by nnU-Net's code from fold 0 of task 1 on crops around the pancreas.",
+        purpose="An ensemble of residual encoder U-Nets for PANTHER's task 2, trained by nnU-Net's "
+        "code on crops around the pancreas.",
         command=_command(request),
         data=[
             data,
             *(f"warm-up: {_describe_phantoms(w.phantoms)}" for w in recipe.warm_up),
-            "crops: bounding box of the true pancreas and tumour, each side with a margin of "
-            f"{recipe.margin_mm[0]:g} to {recipe.margin_mm[1]:g} mm",
-            "labels: tumour; the pancreas counts as background, but in the warm-up it is a class",
+            f"crops: {crops.description}",
+            _describe_labels(recipe),
         ],
         training=[
             f"recipe: preset `{request.preset}`, seed {recipe.seed}; the plans hold it",
-            f"each fold: {describe_schedule(recipe.schedule)}; weights from "
-            + ("the warm-up" if recipe.warm_up else "fold 0 of task 1, fresh segmentation heads"),
+            f"each fold: {describe_schedule(recipe.schedule)}; {_describe_start(recipe)}",
             *(f"warm-up before the folds: {describe_schedule(w.schedule)}" for w in recipe.warm_up),
             f"wall time: {seconds / 60:.0f} min on {request.device}, {request.jobs} at a time",
         ],
         results={f"fold {k}": pseudo_dice(results, k) for k in range(recipe.folds)},
-        labels=LABELS,
+        labels=recipe.labels,
         synthetic=request.data is None,
     )
     return export_model(results, range(recipe.folds), request.export / "task2", card=card)
@@ -288,17 +337,27 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
 def _warm_up(
     space: Workspace,
     recipe: Task2Recipe,
+    crops: Crops,
     network: Network,
     warm_up: WarmUp,
     number: int,
-    start: Path,
+    start: Path | None,
 ) -> tuple[float, Path]:
     """Train one round; return the seconds it took and the model folder."""
     dataset, schedule = f"Dataset{210 + number}_PantherWarmUp", warm_up.schedule
 
     def prepare(folder: Path) -> None:
         _prepare_crops(
-            space, recipe, folder, dataset, network, schedule, WARM_UP_FOLDS, {}, WARM_UP_LABELS
+            space,
+            recipe,
+            crops,
+            folder,
+            dataset,
+            network,
+            schedule,
+            WARM_UP_FOLDS,
+            {},
+            ALL_LABELS,
         )
 
     return train_warm_up(
@@ -316,6 +375,7 @@ def _warm_up(
 def _prepare_crops(
     space: Workspace,
     recipe: Task2Recipe,
+    crops: Crops,
     source: Path,
     dataset: str,
     network: Network,
@@ -325,11 +385,8 @@ def _prepare_crops(
     labels: Mapping[str, int],
 ) -> None:
     """Cut the cases of a folder in PANTHER's layout and let nnU-Net preprocess them."""
-    generator, raw = np.random.default_rng(recipe.seed), space.raw(dataset)
-    cases = [
-        _cropped(case, raw, recipe.margin_mm, generator, list(labels.values()))
-        for case in panther_cases(source)
-    ]
+    raw = space.raw(dataset)
+    cases = crops.make(space, panther_cases(source), raw, list(labels.values()))
     write_raw_dataset(raw, cases, labels)
     job = PrepareJob(
         title=f"{dataset} data",
@@ -370,34 +427,36 @@ def _data(
     return seconds, folder, _describe_phantoms(phantoms)
 
 
-def _cropped(
-    case: LabelledCase,
-    raw: Path,
-    margin_mm: tuple[float, float],
-    generator: np.random.Generator,
-    labels: Sequence[int],
-) -> LabelledCase:
-    """The case cut to its pancreas and margins; labels that are not asked for become background."""
-    image, label = to_lps(read_image(case.image)), to_lps(read_image(case.label))
-    organ = bounding_box(np.isin(label.array_zyx, (TUMOUR, PANCREAS)))
-    if organ is None:
-        raise UserError("the label map is empty", where=case.label, fix="Remove the case")
-    geometry = image.geometry
-    margins = generator.uniform(*margin_mm, (2, 3)) / np.asarray(geometry.spacing_zyx)
-    before, after = np.ceil(margins - 1e-6).astype(int).tolist()
-    start_z, start_y, start_x = np.subtract(organ.start_zyx, before).tolist()
-    stop_z, stop_y, stop_x = np.add(organ.stop_zyx, after).tolist()
-    box = Box((start_z, start_y, start_x), (stop_z, stop_y, stop_x)).clip(geometry.shape_zyx)
-    kept = np.where(np.isin(label.array_zyx, labels), label.array_zyx, 0).astype(np.uint8)
-    target = replace(
-        case,
-        image=raw / "imagesTr" / f"{case.name}_0000.mha",
-        label=raw / "labelsTr" / f"{case.name}.mha",
-    )
-    for volume, path in ((image, target.image), (Volume(kept, label.geometry), target.label)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_image(crop(volume, box), path)
-    return target
+def _crops(recipe: Task2Recipe, request: TrainingRequest) -> Crops:
+    if recipe.crops == "reference":
+        return ReferenceCrops(recipe.margin_mm, recipe.seed)
+    if recipe.localizer is not None:
+        return LocalizerCrops(request.export / LOCALIZER_MODEL.name)
+    model = find_model(LOCALIZER_MODEL, weight_roots(read_settings()), Task2())
+    log.info("crops with the localizer in %s", model)
+    if request.data is not None and is_demonstration(model):
+        log.warning(
+            "This localizer is the demonstration's, which has never seen a patient: put "
+            "MRSegmentator's weights into %s",
+            model,
+        )
+    return LocalizerCrops(model)
+
+
+def _describe_labels(recipe: Task2Recipe) -> str:
+    if recipe.classes == 3:
+        return "labels: tumour and pancreas"
+    warm_up = ", but in the warm-up it is a class" if recipe.warm_up else ""
+    return f"labels: tumour; the pancreas counts as background{warm_up}"
+
+
+def _describe_start(recipe: Task2Recipe) -> str:
+    first = "fold 0 of task 1" if recipe.start == "task1" else "random weights"
+    if recipe.warm_up:
+        return f"weights from the warm-up, which starts from {first}"
+    if recipe.start == "task1" and recipe.classes == 2:
+        return f"weights from {first}, fresh segmentation heads"
+    return f"weights from {first}" if recipe.start == "task1" else first
 
 
 def _describe_phantoms(phantoms: PhantomCases) -> str:
