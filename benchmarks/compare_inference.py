@@ -457,16 +457,16 @@ def machine(device: str) -> str:
     )
 
 
-def update_document(section: str, text: str) -> None:
-    """Put a table between its markers of docs/performance.md; a GPU's section may be new."""
+def update_document(section: str, text: str, path: Path = DOCS) -> None:
+    """Put a table between its markers of a document; a GPU's section may be new."""
     begin, end = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
-    document = DOCS.read_text(encoding="utf-8")
+    document = path.read_text(encoding="utf-8")
     if begin not in document:
         document += f"\n## {section}\n\n{begin}\n{end}\n"
     before, _, rest = document.partition(begin)
     _, _, after = rest.partition(end)
-    DOCS.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
-    say(f"wrote {DOCS}")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    say(f"wrote {path}")
 
 
 def demonstration(arguments: argparse.Namespace, scratch: Path) -> str:
