@@ -12,7 +12,13 @@ from typing import Any, Protocol
 import torch
 
 from gc_panther.errors import GCPantherError, UserError
-from gc_panther.nnunet.openvino_graph import Graph, compile_graph, find_graph, is_installed
+from gc_panther.nnunet.openvino_graph import (
+    CompiledGraph,
+    Graph,
+    compile_graph,
+    find_graph,
+    is_installed,
+)
 from gc_panther.task import Backend
 
 logger = logging.getLogger(__name__)
@@ -122,23 +128,28 @@ class OpenVINORunner:
         self.batch = batch_size(torch.device("cpu"), patch)
         self._graph = graph
         self._patch = tuple(patch)
-        self._kept: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {}
+        self._kept: dict[int, CompiledGraph] = {}
+        self._latest: CompiledGraph | None = None
 
     def load(self, fold: int, weights: Weights) -> Callable[[torch.Tensor], torch.Tensor]:
         """Compile the graph with a fold's weights, or take it from an earlier case."""
-        if fold in self._kept:
-            return self._kept[fold]
-        compiled = compile_graph(self._graph, weights, self._patch, self.batch)
+        if self._latest is not None:
+            # What the passes of one fold took would stay taken beside the next fold's.
+            self._latest.release_memory()
+        compiled = self._kept.get(fold) or compile_graph(
+            self._graph, weights, self._patch, self.batch
+        )
+        self._latest = compiled
+        if self._graph.size * (len(self._kept) + 1) <= _KEPT_BYTES:
+            self._kept[fold] = compiled
 
         def network(tiles: torch.Tensor) -> torch.Tensor:
             missing = self.batch - len(tiles)
             if missing:
                 tiles = torch.cat([tiles, tiles[:1].expand(missing, *tiles.shape[1:])])
             # A copy, because OpenVINO uses its output's memory again.
-            return torch.from_numpy(compiled(tiles.numpy()).copy())[: self.batch - missing]
+            return torch.from_numpy(compiled(tiles.numpy())[0].copy())[: self.batch - missing]
 
-        if self._graph.size * (len(self._kept) + 1) <= _KEPT_BYTES:
-            self._kept[fold] = network
         return network
 
     def during_passes(self) -> AbstractContextManager[Any]:

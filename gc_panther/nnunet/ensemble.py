@@ -182,7 +182,8 @@ class Ensemble:
 
         def combine(logits: torch.Tensor) -> None:
             if self._options.combine != "logits":
-                self._fold_probabilities(logits, prepared, run)
+                with run.clock.stage("resample"):
+                    _add_probabilities(None, self._on_covered_box(logits, prepared))
 
         reached = FoldsInTime(list(self._folds), mirroring, deadline, predict, combine).run()
         passes = len(image.slices) * sum(reached.copies.values())
@@ -217,12 +218,15 @@ class Ensemble:
         count = 0
         for part in parts:
             count += 1
-            if combine != "logits":
-                logits, part = self._fold_probabilities(part, prepared, run)
+            if combine == "logits":
+                total = part if total is None else total.add_(part)
+                continue
+            with run.clock.stage("resample"):
+                logits = self._on_covered_box(part, prepared)
+                total = _add_probabilities(total, logits)
                 if combine == "vote":
                     chosen = _one_hot(_highest(logits), self._heads)
                     votes = chosen if votes is None else votes.add_(chosen)
-            total = part if total is None else total.add_(part)
         assert total is not None, "a model folder has at least one fold"  # noqa: S101
         with run.clock.stage("resample"):
             mean = total.div_(count)
@@ -240,14 +244,6 @@ class Ensemble:
                 self._on_image(mean, prepared, background),
                 self._on_image(_highest(decision)[None], prepared, torch.zeros(1))[0],
             )
-
-    def _fold_probabilities(
-        self, logits: torch.Tensor, prepared: NetworkInput, run: CaseRun
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One fold's logits and probabilities on the covered box, shape (heads, i, j, k)."""
-        with run.clock.stage("resample"):
-            resampled = self._on_covered_box(logits, prepared)
-            return resampled, torch.softmax(resampled.float(), 0)
 
     def _windowed(self, data: np.ndarray) -> WindowedImage:
         """The image on the device, at least a patch large, and its windows."""
@@ -306,6 +302,22 @@ def openvino_graph(model: ModelFolder) -> Graph:
         patch = tuple(int(size) for size in configuration.patch_size)
         network = build_network(configuration, len(model.labels))
     return convert(network, patch)
+
+
+def _add_probabilities(total: torch.Tensor | None, logits: torch.Tensor) -> torch.Tensor:
+    """Add the softmax of logits, shape (heads, i, j, k), to a sum of probabilities.
+
+    Slab by slab: the whole image's logits in single precision, and their softmax, would be the
+    peak of the process' memory.
+
+    Returns:
+        The sum, float32; it is ``total`` where there is one.
+    """
+    if total is None:
+        total = torch.zeros(logits.shape)
+    for index in range(logits.shape[1]):
+        total[:, index] += torch.softmax(logits[:, index].float(), 0)
+    return total
 
 
 def _highest(values: torch.Tensor) -> torch.Tensor:

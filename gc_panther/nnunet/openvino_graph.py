@@ -14,11 +14,11 @@ import json
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gc_panther.errors import ProcessingError, WeightsError
 from gc_panther.settings import cache_folder
@@ -139,7 +139,7 @@ def convert(network: torch.nn.Module, patch: Sequence[int]) -> Graph:
     with torch.inference_mode():
         expected = network(example).numpy()
     compiled = compile_graph(graph, dict(network.named_parameters()), patch, 1)
-    answer = np.asarray(compiled(example.numpy()))
+    answer = np.asarray(compiled(example.numpy())[0])
     if not np.abs(answer - expected).max() <= TOLERANCE * np.abs(expected).max():
         raise ProcessingError("OpenVINO's answer differs from PyTorch's for this network")
     return graph
@@ -183,10 +183,20 @@ def _separate(xml: str, content: Path, names: Mapping[bytes, str]) -> Graph:
     return Graph(xml, len(raw), tuple(weights), tuple(constants))
 
 
+class CompiledGraph(Protocol):
+    """OpenVINO's compiled model, as far as it is used here."""
+
+    def __call__(self, array: Any) -> Any:
+        """Map (batch, 1, *patch) to a list whose first is (batch, heads, *patch), float32."""
+
+    def release_memory(self) -> None:
+        """Give back what the passes needed; the next pass takes it again."""
+
+
 def compile_graph(
     graph: Graph, weights: Mapping[str, torch.Tensor], patch: Sequence[int], batch: int
-) -> Callable[[Any], Any]:
-    """Make a callable that maps (batch, 1, *patch) to (batch, heads, *patch), float32 arrays.
+) -> CompiledGraph:
+    """Compile a graph with its weights for windows of one shape.
 
     Single precision whatever the processor offers: half precision is less accurate.
     """
@@ -197,7 +207,7 @@ def compile_graph(
     detached = {name: value.detach() for name, value in weights.items()}
     model = core.read_model(model=graph.xml.encode(), weights=graph.filled(detached))
     model.reshape([batch, 1, *patch])
-    compiled = core.compile_model(
+    compiled: CompiledGraph = core.compile_model(
         model,
         "CPU",
         {
@@ -206,7 +216,7 @@ def compile_graph(
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         },
     )
-    return lambda array: compiled(array)[0]
+    return compiled
 
 
 def find_graph(
