@@ -1,3 +1,4 @@
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -11,7 +12,7 @@ import torch
 from gc_panther.case import Geometry, Volume
 from gc_panther.errors import ProcessingError, UserError, WeightsError
 from gc_panther.nnunet import backends, openvino_graph
-from gc_panther.nnunet.backends import batch_size, choose_runner
+from gc_panther.nnunet.backends import OpenVINORunner, batch_size, choose_runner
 from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.ensemble import openvino_graph as graph_of
 from gc_panther.nnunet.model_folder import open_model_folder
@@ -62,6 +63,28 @@ def test_a_second_case_finds_the_folds_compiled(folder, monkeypatch):
     ensemble, first = predict(folder, "openvino")
     monkeypatch.setattr(backends, "compile_graph", None)
     assert np.array_equal(ensemble.predict(IMAGE, CaseRun()).probabilities, first.probabilities)
+
+
+def test_one_fold_at_a_time_holds_the_memory_of_its_passes(monkeypatch):
+    events = []
+
+    class Compiled:
+        def __init__(self, fold):
+            self.fold = fold
+
+        def __call__(self, array):
+            events.append(f"pass {self.fold}")
+            return [array]
+
+        def release_memory(self):
+            events.append(f"release {self.fold}")
+
+    monkeypatch.setattr(backends, "compile_graph", lambda graph, fold, *_: Compiled(fold))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2026.0")
+    runner = OpenVINORunner(Graph("", 0, (), ()), (8, 8, 8))
+    for fold in (0, 1, 0):
+        runner.load(fold, fold)(torch.zeros(2, 1, 8, 8, 8))
+    assert events == ["pass 0", "release 0", "pass 1", "release 1", "pass 0"]
 
 
 @needs_openvino
