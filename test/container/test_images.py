@@ -119,3 +119,35 @@ def test_a_damaged_image_ends_in_one_line_and_nothing_in_output(task, tmp_path):
     # ITK says something of its own before.
     assert ran.stderr.splitlines()[-1].startswith("error: the image file is damaged")
     assert not list((tmp_path / "out").iterdir())
+
+
+#: What an image may add to its base without CUDA, MB.
+LARGEST = {"task1": 1600, "task2": 1700}
+
+
+def test_the_image_holds_what_runs_and_no_more(task):
+    """Size above the base; no tests, headers or pip. A CUDA build of torch has no such limit."""
+    script = (
+        "import subprocess, sys, pathlib; "
+        "print(subprocess.check_output(['du', '-sb', '/opt'], text=True).split()[0]); "
+        "site = pathlib.Path(sys.prefix) / 'lib' / f'python3.{sys.version_info[1]}/site-packages'; "
+        "print(*(p for n in ('tests', 'include', 'pip', '__pycache__') for p in site.rglob(n))); "
+        "import torch; print(torch.version.cuda)"
+    )
+    shown = docker(
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--entrypoint",
+        "python3",
+        f"gc-panther-{task}",
+        "-c",
+        script,
+    )
+    assert shown.returncode == 0, shown.stderr
+    size, superfluous, cuda = shown.stdout.split("\n")[:3]
+    print(f"gc-panther-{task}: {int(size) / 1e6:.0f} MB above its base")
+    assert superfluous == ""
+    if cuda == "None":
+        assert int(size) / 1e6 <= LARGEST[task]
