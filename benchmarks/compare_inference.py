@@ -457,8 +457,9 @@ def machine(device: str) -> str:
     )
 
 
-def update_document(section: str, text: str, path: Path = DOCS) -> None:
-    """Put a table between its markers of a document; a GPU's section may be new."""
+def update_document(section: str, text: str, path: Path | None = None) -> None:
+    """Put a table between its markers of a document (docs/performance.md); a section may be new."""
+    path = path or DOCS
     begin, end = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
     document = path.read_text(encoding="utf-8")
     if begin not in document:
