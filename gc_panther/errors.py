@@ -7,6 +7,7 @@ The exit codes of every command are taken from here: 0 is success, 1 is "the wor
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,11 @@ def describe(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, MemoryError):
         return "the machine ran out of memory. Choose an instance with more memory", EXIT_FAILED
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            "the disk is full. Free some space and start again; nothing finished is lost",
+            EXIT_FAILED,
+        )
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", EXIT_FAILED
     return (

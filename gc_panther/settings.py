@@ -92,6 +92,24 @@ def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "gc_panther"
 
 
+def visible_gpus(count: int, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """What ``CUDA_VISIBLE_DEVICES`` has to be for a process that shall see one GPU, for each GPU.
+
+    Args:
+        count: number of GPUs that this process sees.
+        environ: instead of the environment.
+    """
+    source = os.environ if environ is None else environ
+    chosen = source.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name.strip() for name in chosen.split(",")] if chosen else map(str, range(count))
+    return tuple(names)[:count]
+
+
+def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process to start: this one's, for its PATH and locale, with changes."""
+    return {**os.environ, **changes}
+
+
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings table from the environment (or from ``environ``)."""
     source = os.environ if environ is None else environ

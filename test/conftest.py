@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 hypothesis.settings.register_profile("gc_panther", deadline=None)
 hypothesis.settings.load_profile("gc_panther")
 
+#: Seconds that only a test which has failed waits.
+PATIENCE = 300
 THREE_LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 
 
@@ -152,6 +155,29 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
         return folder
 
     return make
+
+
+@pytest.fixture
+def wait_for_end() -> Callable[[Iterable[int]], None]:
+    """Wait until processes have ended; fail if one stays."""
+
+    def is_alive(pid: int) -> bool:
+        try:
+            # After the name, which is in brackets; Z is a dead one that nobody has asked for.
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+
+    def wait(pids: Iterable[int]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        for pid in pids:
+            while is_alive(pid):
+                assert time.monotonic() < deadline, f"process {pid} is still there"
+                time.sleep(0.02)
+
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("processes are looked up in Linux's /proc")
+    return wait
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from gc_panther.phantom.generate import (
     Phantom,
     generate_phantom,
 )
+from gc_panther.processes import end_with_parent
 
 #: First patient number of each task, as in PANTHER's own file names.
 FIRST_PATIENT = {"task1": 10000, "task2": 10303}
@@ -163,7 +164,9 @@ def _run(jobs: list[Job], workers: int) -> Iterator[dict[str, Any]]:
     from multiprocessing import get_context
 
     # spawn: a forked child of a process that has started threads can hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=end_with_parent
+    ) as pool:
         yield from pool.map(make_case, jobs)
 
 

@@ -11,6 +11,9 @@ import typer
 
 from gc_panther.training.pipeline import ResEnc
 
+#: Seconds in which a run that was just stopped may let go of the work folder.
+LOCK_WAIT = 2.0
+
 
 def register(app: typer.Typer) -> None:
     """Add ``train`` to a command line."""
@@ -30,7 +33,10 @@ def train(
         Path | None, typer.Option("--from", help="Model folder to fine-tune from.")
     ] = None,
     device: Annotated[str, typer.Option(help="torch's name: cpu, cuda, cuda:1.")] = "cpu",
-    jobs: Annotated[int, typer.Option(min=1, help="Networks trained at the same time.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Networks trained at the same time on a machine.")
+    ] = 1,
+    engine: Annotated[str, typer.Option(help="Where networks are trained: local.")] = "local",
     resenc: Annotated[
         ResEnc | None,
         typer.Option(help="Let nnU-Net plan a residual encoder U-Net for a GPU of this size."),
@@ -49,22 +55,27 @@ def train(
 ) -> None:
     """Train a task's networks and export them as plain nnU-Net model folders."""
     from gc_panther.plugins import create_plugin_manager
+    from gc_panther.training.lock import locked
     from gc_panther.training.pipeline import TrainingRequest, find_pipeline
 
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(message)s", level=logging.INFO)
     pipeline = find_pipeline(create_plugin_manager(), task)
+    # Absolute paths: a job may run on another machine, and in another folder.
     request = TrainingRequest(
         preset=preset,
-        work=work,
-        export=export,
-        data=data,
-        start_from=start_from,
+        work=work.resolve(),
+        export=export.resolve(),
+        data=data and data.resolve(),
+        start_from=start_from and start_from.resolve(),
         device=device,
         jobs=jobs,
+        engine=engine,
         resenc=resenc,
         labelled_only=labelled_only,
         classes=classes,
         from_scratch=from_scratch,
     )
-    for folder in pipeline.train(request):
+    with locked(work / "lock", "another training", wait=LOCK_WAIT):
+        folders = pipeline.train(request)
+    for folder in folders:
         typer.echo(folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gc_panther.errors import InputError
+from gc_panther.files import whole_file
 from gc_panther.training.recipe import PhantomCases
 
 CHANNEL_SUFFIX = "_0000"
@@ -142,7 +143,5 @@ def patient_of(name: str) -> str:
 
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON file as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with whole_file(path) as file:
+        file.write((json.dumps(document, indent=1) + "\n").encode())

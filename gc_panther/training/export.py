@@ -10,6 +10,7 @@ from typing import Any
 
 from gc_panther.errors import ProcessingError
 from gc_panther.nnunet.model_folder import read_checkpoint
+from gc_panther.training.checkpoints import read_whole
 from gc_panther.training.dataset import write_json
 from gc_panther.training.transfer import HEADS
 
@@ -64,6 +65,8 @@ def export_model(
         write_json(part / name, document)
     (part / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     old = out.with_name(f".{out.name}.old")
+    # Of a run that was interrupted here.
+    shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         out.rename(old)
     part.rename(out)
@@ -86,7 +89,7 @@ def _export_checkpoint(
         raise ProcessingError(
             "a fold is not trained", where=source, fix="Run the same command again to continue"
         )
-    content = read_checkpoint(source)
+    content = read_whole(source)
     weights = content["network_weights"]
     if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
         raise ProcessingError(

@@ -27,7 +27,8 @@ class TrainingRequest:
         data: folder in PANTHER's layout, or None to make phantoms where the preset says so.
         start_from: model folder of an earlier task to fine-tune from, or None for the default.
         device: torch's name of the device.
-        jobs: how many folds may train at the same time.
+        jobs: how many folds may train at the same time on a machine.
+        engine: where the jobs run: ``local``.
         resenc: let nnU-Net plan a residual encoder U-Net of this size for the data, instead of the
             recipe's network.
         labelled_only: leave out the rounds that learn from unlabelled images.
@@ -42,6 +43,7 @@ class TrainingRequest:
     start_from: Path | None = None
     device: str = "cpu"
     jobs: int = 1
+    engine: str = "local"
     resenc: ResEnc | None = None
     labelled_only: bool = False
     classes: int | None = None

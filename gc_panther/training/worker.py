@@ -6,27 +6,44 @@ several trainings with different folders can run beside each other.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import logging
+import shutil
 import sys
+import traceback
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from gc_panther.errors import GCPantherError, error_line
+from gc_panther.errors import GCPantherError, describe, error_line
+from gc_panther.processes import end_with_stdin
+from gc_panther.training.engine import CHILD
+from gc_panther.training.lock import locked
 from gc_panther.training.pipeline import ResEnc
 from gc_panther.training.recipe import Network, Schedule
 
 log = logging.getLogger(__name__)
+
+#: Free bytes with which a failure is the disk's.
+FULL_DISK = 2**20
+
+#: Seconds in which the process of an interrupted run may end that did the same job.
+LOCK_WAIT = 60.0
 
 
 class _Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether it computes on a GPU."""
+        return str(getattr(self, "device", "cpu")).startswith("cuda")
 
 
 class PrepareJob(_Job):
@@ -124,6 +141,11 @@ class CallJob(_Job):
     function: str
     arguments: dict[str, Any] = {}
 
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether the function is told to compute on a GPU."""
+        return str(self.arguments.get("device", "cpu")).startswith("cuda")
+
 
 AnyJob = PrepareJob | TrainJob | PredictJob | CallJob
 Job = Annotated[AnyJob, Field(discriminator="kind")]
@@ -142,6 +164,9 @@ def prepare(job: PrepareJob) -> None:
 
     raw = Path(nnUNet_raw) / job.dataset
     out = Path(nnUNet_preprocessed) / job.dataset
+    if out.exists():
+        # Of an interrupted run; nnU-Net would take a half-written fingerprint for a whole one.
+        shutil.rmtree(out)
     extractor = DatasetFingerprintExtractor(job.dataset, job.workers)
     extractor.show_progress_bar = False
     extractor.run()
@@ -169,26 +194,26 @@ def _plans(job: PrepareJob, fingerprint: Path) -> dict[str, Any]:
 
 def train(job: TrainJob) -> None:
     """Train one network with nnU-Net's own loop, from its last checkpoint where there is one."""
-    import numpy as np
     import torch
-    from nnunetv2.paths import nnUNet_preprocessed
+    from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 
+    from gc_panther.training.checkpoints import last_checkpoint, save_whole, seed_all, seed_epochs
     from gc_panther.training.plans import CONFIGURATION, PLANS_NAME
     from gc_panther.training.precision import computes_bfloat16, pass_in_bfloat16
     from gc_panther.training.schedule import apply_schedule
     from gc_panther.training.transfer import read_weights, transfer_weights
 
     torch.set_num_threads(job.threads)
-    np.random.seed(job.seed)
-    torch.manual_seed(job.seed)
+    seed_all(job.seed)
     trainer_class = _imported(job.trainer)
-    name = trainer_class.__name__
 
     folder = Path(nnUNet_preprocessed) / job.dataset
     plans = json.loads((folder / f"{PLANS_NAME}.json").read_text())
     dataset_json = json.loads((folder / "dataset.json").read_text())
-    latest = _latest_checkpoint(job, name)
-    plans["continue_training"] = latest is not None
+    results = f"{trainer_class.__name__}__{PLANS_NAME}__{CONFIGURATION}"
+    fold = Path(nnUNet_results) / job.dataset / results / f"fold_{job.fold}"
+    last = last_checkpoint(fold, job.title)
+    plans["continue_training"] = last is not None
     trainer = trainer_class(plans, CONFIGURATION, job.fold, dataset_json, torch.device(job.device))
     apply_schedule(trainer, job.schedule)
     trainer.initialize()
@@ -200,14 +225,16 @@ def train(job: TrainJob) -> None:
                 pass_in_bfloat16(trainer.network)
             else:
                 log.info("%s: in float32, as this CPU has no bfloat16", job.title)
-    if latest is not None:
-        trainer.load_checkpoint(str(latest))
+    if last is not None:
+        trainer.load_checkpoint(str(last))
         log.info("%s: continues at epoch %d", job.title, trainer.current_epoch)
     elif job.start_from is not None:
         report = transfer_weights(
             trainer.network, read_weights(job.start_from), heads=job.keep_heads, rows=job.head_rows
         )
         log.info("%s: starts from %s, %s", job.title, job.start_from, report)
+    save_whole(trainer)
+    seed_epochs(trainer, job.seed)
     _log_epochs(trainer, job)
     trainer.run_training()
 
@@ -250,18 +277,6 @@ def _imported(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def _latest_checkpoint(job: TrainJob, trainer_name: str) -> Path | None:
-    from nnunetv2.paths import nnUNet_results
-
-    from gc_panther.training.plans import CONFIGURATION, PLANS_NAME
-
-    folder = f"{trainer_name}__{PLANS_NAME}__{CONFIGURATION}"
-    path = (
-        Path(nnUNet_results) / job.dataset / folder / f"fold_{job.fold}" / "checkpoint_latest.pth"
-    )
-    return path if path.is_file() else None
-
-
 def _log_epochs(trainer: Any, job: TrainJob) -> None:
     ends_epoch = trainer.on_epoch_end
 
@@ -291,15 +306,28 @@ def run(job: AnyJob) -> None:
 
 
 def main() -> None:
-    """Run the job whose file is the only argument; nnU-Net's own prints are not shown."""
-    job: AnyJob = TypeAdapter(Job).validate_json(Path(sys.argv[1]).read_bytes())
+    """Run the job whose file is the first argument; nnU-Net's own prints are not shown."""
+    path = Path(sys.argv[1])
+    if CHILD in sys.argv[2:]:
+        end_with_stdin()
+    job: AnyJob = TypeAdapter(Job).validate_json(path.read_bytes())
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(message)s", level=logging.INFO)
-    nnunet_log = Path(sys.argv[1]).with_suffix(".log").open("a", encoding="utf-8")
-    with nnunet_log, redirect_stdout(nnunet_log):
-        try:
+    try:
+        with (
+            locked(path.with_suffix(".lock"), f"the job '{job.title}'", wait=LOCK_WAIT),
+            path.with_suffix(".log").open("a", encoding="utf-8") as nnunet_log,
+            redirect_stdout(nnunet_log),
+        ):
             run(job)
-        except GCPantherError as error:
-            sys.exit(error_line(str(error)))
+    except Exception as error:  # noqa: BLE001 - the process that started this one shows the line
+        known = isinstance(error, GCPantherError)
+        if not known and shutil.disk_usage(path.parent).free < FULL_DISK:
+            # Libraries hide the reason.
+            error = OSError(errno.ENOSPC, str(error))
+        if not known:
+            print(traceback.format_exc(), flush=True)
+        message, _ = describe(error)
+        sys.exit(error_line(message))
 
 
 if __name__ == "__main__":

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
-from gc_panther.errors import ProcessingError, UserError
+from gc_panther.errors import UserError
+from gc_panther.training.checkpoints import FINAL
 from gc_panther.training.dataset import write_json
+from gc_panther.training.engine import Engine, LocalEngine, Process, make_engine
+from gc_panther.training.pipeline import TrainingRequest
 from gc_panther.training.recipe import Recipe
 from gc_panther.training.worker import AnyJob, TrainJob
 
@@ -30,12 +30,26 @@ class Workspace:
     Attributes:
         folder: holds everything; may be deleted when the models are exported.
         jobs: how many trainings run at the same time; they share the machine's cores.
-        device: torch's name.
+        device: torch's name, as the jobs see it.
+        engine: runs the jobs.
     """
 
     folder: Path
     jobs: int = 1
     device: str = "cpu"
+    engine: Engine = field(default_factory=LocalEngine)
+
+    @classmethod
+    def of(cls, request: TrainingRequest) -> Self:
+        """The work folder that a user asked for.
+
+        Raises:
+            UserError: there is no such engine.
+            DeviceError: PyTorch sees no such GPU.
+        """
+        engine = make_engine(request.engine, request.work, request.jobs, request.device)
+        # A job sees the GPU that the engine chose and no other.
+        return cls(request.work, request.jobs, request.device.partition(":")[0], engine)
 
     def claim(self, task: str, preset: str, recipe: Recipe) -> None:
         """Mark the folder as this recipe's.
@@ -61,7 +75,7 @@ class Workspace:
         """Do ``work`` unless it was finished in an earlier run; return the seconds it took."""
         import json
 
-        marker = self.folder / "finished" / f"{name}.json"
+        marker = self._marker(name)
         if marker.is_file():
             log.info("%s: finished earlier", name)
             return float(json.loads(marker.read_text(encoding="utf-8"))["seconds"])
@@ -75,26 +89,16 @@ class Workspace:
 
     def train(self, title: str, jobs: Sequence[TrainJob]) -> float:
         """Train the networks that have no final checkpoint yet; return the seconds it took."""
-
-        def train_all() -> None:
-            self.run(
-                [
-                    job
-                    for job in jobs
-                    if not (
-                        self.results(job.dataset, job.trainer)
-                        / f"fold_{job.fold}"
-                        / "checkpoint_final.pth"
-                    ).is_file()
-                ]
-            )
-
-        return self.stage(f"{title}-train", train_all)
+        missing = [job for job in jobs if not self._final_checkpoint(job).is_file()]
+        if missing:
+            # A fold's folder that was deleted is asked for again.
+            self._marker(f"{title}-train").unlink(missing_ok=True)
+        return self.stage(f"{title}-train", lambda: self.run(missing))
 
     @property
     def threads(self) -> int:
         """Threads of each training."""
-        return max(1, (os.cpu_count() or 1) // self.jobs)
+        return self.engine.threads
 
     def raw(self, dataset: str) -> Path:
         """nnU-Net's folder of a raw data set."""
@@ -108,15 +112,36 @@ class Workspace:
         return self.folder / "nnUNet_results" / dataset / name
 
     def run(self, jobs: Sequence[AnyJob]) -> None:
-        """Run jobs in processes of their own, :attr:`jobs` at a time.
+        """Run jobs that do not need each other in processes of their own.
 
         Raises:
             ProcessingError: one failed; the others are finished first.
         """
-        with ThreadPoolExecutor(self.jobs) as pool:
-            failures = [failure for failure in pool.map(self._run_one, jobs) if failure]
+        failures = self.engine.run([self._process(job) for job in jobs])
         if failures:
             raise failures[0]
+
+    def _process(self, job: AnyJob) -> Process:
+        path = self.folder.resolve() / "jobs" / f"{job.title.replace(' ', '_')}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(job.model_dump_json(indent=1), encoding="utf-8")
+        threads = str(self.threads)
+        folders = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+        return Process(
+            title=job.title,
+            module="gc_panther.training.worker",
+            arguments=(str(path),),
+            environment={
+                **{name: str(self.folder.resolve() / name) for name in folders},
+                "nnUNet_n_proc_DA": str(self._batch_makers(job)),
+                "nnUNet_def_n_proc": threads,
+                "nnUNet_compile": "0",
+                "OMP_NUM_THREADS": threads,
+                "MKL_NUM_THREADS": threads,
+            },
+            gpu=job.needs_gpu,
+            log=path.with_suffix(".log"),
+        )
 
     def _batch_makers(self, job: AnyJob) -> int:
         """Processes that make batches, 0 for none besides the training's own."""
@@ -126,27 +151,8 @@ class Workspace:
             return 0
         return min(NNUNET_BATCH_MAKERS, self.threads)
 
-    def _run_one(self, job: AnyJob) -> ProcessingError | None:
-        path = self.folder / "jobs" / f"{job.title.replace(' ', '_')}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(job.model_dump_json(indent=1), encoding="utf-8")
-        threads = str(self.threads)
-        environment = {
-            **os.environ,  # the child's PATH and locale; nothing is decided by it
-            "nnUNet_raw": str(self.folder / "nnUNet_raw"),
-            "nnUNet_preprocessed": str(self.folder / "nnUNet_preprocessed"),
-            "nnUNet_results": str(self.folder / "nnUNet_results"),
-            "nnUNet_n_proc_DA": str(self._batch_makers(job)),
-            "nnUNet_def_n_proc": threads,
-            "nnUNet_compile": "0",
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-        }
-        command = [sys.executable, "-W", "ignore", "-m", "gc_panther.training.worker", str(path)]
-        if subprocess.run(command, env=environment, check=False).returncode == 0:
-            return None
-        return ProcessingError(
-            f"{job.title} failed",
-            where=path.with_suffix(".log"),
-            fix="The reason is in the lines above; run the same command again to continue",
-        )
+    def _marker(self, stage: str) -> Path:
+        return self.folder / "finished" / f"{stage}.json"
+
+    def _final_checkpoint(self, job: TrainJob) -> Path:
+        return self.results(job.dataset, job.trainer) / f"fold_{job.fold}" / FINAL

@@ -117,7 +117,7 @@ class Task1Training:
     def train_recipe(self, recipe: Task1Recipe, request: TrainingRequest) -> Path:
         """The same for a recipe that is no preset."""
         recipe = _chosen(recipe, request)
-        space = Workspace(request.work, request.jobs, request.device)
+        space = Workspace.of(request)
         space.claim(self.task, request.preset, recipe)
         start = request.start_from
         if start is not None:

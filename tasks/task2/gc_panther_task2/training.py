@@ -127,7 +127,7 @@ class Task2Training:
     def train_recipe(self, recipe: Task2Recipe, request: TrainingRequest) -> tuple[Path, ...]:
         """The same for a recipe that is no preset."""
         recipe = _chosen(recipe, request)
-        space = Workspace(request.work, request.jobs, request.device)
+        space = Workspace.of(request)
         space.claim(self.task, request.preset, recipe)
         folders = []
         if recipe.localizer is not None:

@@ -65,6 +65,24 @@ def test_an_older_export_is_replaced_as_a_whole(results, tmp_path):
     assert "optimizer_state" not in content
 
 
+def test_what_an_interrupted_export_left_is_no_obstacle(results, tmp_path):
+    out = tmp_path / "out" / "task1"
+    for name in ("task1", ".task1.part", ".task1.old"):
+        (out.parent / name / "fold_9").mkdir(parents=True)
+    export_model(results, [0], out, card="card")
+    assert [path.name for path in out.parent.iterdir()] == ["task1"]
+    assert not (out / "fold_9").exists()
+
+
+def test_a_damaged_checkpoint_is_not_exported(results, tmp_path):
+    path = results / "fold_0" / "checkpoint_final.pth"
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.ones(2).numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ProcessingError, match="trained anew"):
+        export_model(results, [0], tmp_path / "out", card="")
+
+
 def test_an_untrained_fold_leaves_the_older_export_in_place(results, tmp_path):
     out = tmp_path / "task1"
     out.mkdir()

@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.task import CaseRun, InferenceOptions
 from gc_panther.training.dataset import write_json
-from gc_panther.training.worker import CallJob, Images, PredictJob, run
+from gc_panther.training.lock import locked
+from gc_panther.training.worker import CallJob, Images, PredictJob, main, run
 
 MODEL = Path(__file__).parents[3] / "resources" / "task1"
 FOLDS = (0, 3)
@@ -76,3 +78,40 @@ def test_an_error_in_a_process_is_one_line(tmp_path):
     assert done.returncode == 1
     assert "no such model folder" in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def full_disk():
+    """What a job calls that finds no space."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def run_as_process(tmp_path, monkeypatch, function):
+    """Run a job of this module's function as `python -m gc_panther.training.worker` does."""
+    monkeypatch.setitem(sys.modules, "a_task", SimpleNamespace(function=function))
+    path = tmp_path / "job.json"
+    path.write_text(CallJob(title="a call", function="a_task:function").model_dump_json())
+    monkeypatch.setattr(sys, "argv", ["worker", str(path)])
+    monkeypatch.setattr("gc_panther.training.worker.LOCK_WAIT", 0.1)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return str(caught.value)
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch):
+    line = run_as_process(tmp_path, monkeypatch, full_disk)
+    assert line.startswith("error: the disk is full. Free some space")
+
+
+def test_a_full_disk_of_which_a_library_does_not_tell_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    line = run_as_process(tmp_path, monkeypatch, lambda: 1 / 0)
+    assert line.startswith("error: the disk is full")
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10**9))
+    line = run_as_process(tmp_path, monkeypatch, lambda: 1 / 0)
+    assert line.startswith("error: internal error (ZeroDivisionError")
+
+
+def test_a_job_is_done_by_one_process_at_a_time(tmp_path, monkeypatch):
+    with locked(tmp_path / "job.lock", "a job"):
+        line = run_as_process(tmp_path, monkeypatch, pytest.fail)
+    assert line.startswith("error: the job 'a call' is at work here already")

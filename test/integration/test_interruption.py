@@ -1,0 +1,173 @@
+"""Trainings that are killed, and what the same command makes of them."""
+
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from gc_panther_task1.training import Task1Recipe
+
+from gc_panther.training.recipe import Network, PhantomCases, Schedule, WarmUp
+
+pytestmark = pytest.mark.slow
+DRIVER = Path(__file__).parents[1] / "tiny_training.py"
+#: Voxels so large that a phantom is made, and a network trained on it, in no time.
+SPACING = (9.0, 9.0, 9.0)
+#: Seconds that only a test which has failed waits.
+PATIENCE = 300
+SCHEDULE = Schedule(
+    epochs=4,
+    learning_rate=0.01,
+    iterations_per_epoch=2,
+    validation_iterations=1,
+    oversample_foreground=1.0,
+    optimizer="adamw",
+    augmentation="light",
+    save_every=1,
+)
+NETWORK = Network(
+    spacing_zyx=SPACING,
+    patch_zyx=(16, 16, 16),
+    features=(4, 8, 8),
+    strides=((1, 1, 1), (2, 2, 2), (2, 2, 2)),
+    kernels=((3, 3, 3),) * 3,
+    blocks=(1, 1, 1),
+    decoder_convs=(1, 1),
+)
+
+
+def phantoms(cases, seed):
+    return PhantomCases(task="task1", cases=cases, seed=seed, spacing_xyz=SPACING)
+
+
+def recipe(folds, warm_up=()):
+    return Task1Recipe(
+        folds=folds,
+        schedule=SCHEDULE,
+        network=NETWORK,
+        phantoms=phantoms(folds, 7),
+        warm_up=warm_up,
+    )
+
+
+class Run:
+    """A run of the command line in a process of its own, and what it has printed."""
+
+    def __init__(self, folder, name, recipe, *options):
+        self.folder = folder / name
+        self.work, self.export = self.folder / "work", self.folder / "models"
+        self.folder.mkdir(exist_ok=True)
+        file = self.folder / "recipe.json"
+        file.write_text(recipe.model_dump_json())
+        self.log = self.folder / f"log-{len(list(self.folder.glob('log-*')))}"
+        command = [sys.executable, str(DRIVER), str(file), *options, "train", "task1"]
+        command += ["--work", str(self.work), "--export", str(self.export)]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+    @property
+    def text(self):
+        return self.log.read_text(errors="replace")
+
+    def wait_for(self, condition):
+        """Wait until the run prints a text or a function is true."""
+        holds = condition if callable(condition) else lambda: condition in self.text
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            assert self.process.poll() is None, f"ended before {condition!r}:\n{self.text}"
+            assert time.monotonic() < deadline, f"no {condition!r} in\n{self.text}"
+            time.sleep(0.02)
+        return self
+
+    def kill(self, wait_for_end):
+        """SIGKILL; the processes it has started must end by themselves."""
+        processes = descendants(self.process.pid)
+        self.process.kill()
+        self.process.wait()
+        wait_for_end(processes)
+        return self
+
+    def finish(self):
+        assert self.process.wait(PATIENCE) == 0, self.text
+        return self
+
+    def weights(self, fold):
+        file = self.export / "task1" / f"fold_{fold}" / "checkpoint_final.pth"
+        return torch.load(file, weights_only=True)["network_weights"]
+
+
+def parents():
+    """The parent of every process."""
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # After the name, which is in brackets: state and parent.
+            found[int(file.parent.name)] = int(file.read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+def descendants(pid):
+    pairs, family = parents().items(), {pid}
+    while more := {child for child, parent in pairs if parent in family} - family:
+        family |= more
+    return family - {pid}
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start runs; none survives the test."""
+    runs = []
+
+    def start_one(*arguments):
+        runs.append(Run(tmp_path, *arguments))
+        return runs[-1]
+
+    yield start_one
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.kill()
+            run.process.wait()
+
+
+def test_a_training_killed_in_every_stage_ends_as_if_it_had_not_been(start, wait_for_end):
+    tiny = recipe(2, (WarmUp(phantoms=phantoms(10, 5), schedule=SCHEDULE),))
+    undisturbed = start("undisturbed", tiny)
+
+    def again(*options):
+        return start("killed", tiny, *options)
+
+    run = again("--hold=phantoms").wait_for("phantoms: waits").kill(wait_for_end)
+    assert not (run.work / "finished" / "warm-up-0-phantoms.json").exists()
+
+    run = again()
+    preprocessed = run.work / "nnUNet_preprocessed" / "Dataset110_PantherWarmUp"
+    fingerprint = preprocessed / "dataset_fingerprint.json"
+    run.wait_for(fingerprint.is_file).kill(wait_for_end)
+    # The same a moment earlier, while nnU-Net wrote it.
+    fingerprint.write_bytes(fingerprint.read_bytes()[:20])
+
+    run = again().wait_for("warm-up-0: epoch 2/4").kill(wait_for_end)
+    assert "warm-up-0-phantoms: finished earlier" in run.text
+
+    run = again().wait_for("task1 fold 0: epoch 2/4").kill(wait_for_end)
+    assert "warm-up-0: continues at epoch" in run.text
+    assert "warm-up-0-prepare: finished earlier" in run.text
+
+    run = again("--hold=export").wait_for("export: waits").kill(wait_for_end)
+    assert "task1 fold 0: continues at epoch" in run.text
+    assert "task1 fold 1: starts from" in run.text
+    assert not (run.export / "task1").exists()
+
+    run = again().finish()
+    assert "epoch" not in run.text
+    undisturbed.finish()
+    for fold in (0, 1):
+        expected, found = undisturbed.weights(fold), run.weights(fold)
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert sorted(path.name for path in run.export.iterdir()) == ["task1"]
+    shutil.rmtree(run.folder)

@@ -1,0 +1,51 @@
+"""`gc-panther train task1` with a recipe from a file instead of a preset; tests start and kill it.
+
+python tiny_training.py RECIPE.json [--hold-export] ARGUMENTS OF GC-PANTHER
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from gc_panther_task1 import training
+
+from gc_panther import cli
+from gc_panther.phantom import dataset
+from gc_panther.training import export
+
+#: What can be stopped for ever: module, function, and the call that does not return.
+HOLDS = {"phantoms": (dataset, "make_case", 5), "export": (export, "_export_checkpoint", 2)}
+
+
+def hold(name: str) -> None:
+    """Stop for ever within a stage."""
+    module, function, last = HOLDS[name]
+    work = getattr(module, function)
+    calls = []
+
+    def work_or_wait(*arguments):
+        calls.append(arguments)
+        if len(calls) == last:
+            print(f"{name}: waits", flush=True)
+            time.sleep(3600)
+        return work(*arguments)
+
+    setattr(module, function, work_or_wait)
+
+
+def main() -> None:
+    """Run the command line."""
+    recipe = training.Task1Recipe.model_validate_json(Path(sys.argv[1]).read_bytes())
+    training.load_preset = lambda *_: recipe
+    arguments = []
+    for word in sys.argv[2:]:
+        if word.startswith("--hold="):
+            hold(word.removeprefix("--hold="))
+        else:
+            arguments.append(word)
+    sys.argv[1:] = arguments
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
