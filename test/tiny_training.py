@@ -1,8 +1,9 @@
 """`gc-panther train task1` with a recipe from a file instead of a preset; tests start and kill it.
 
-python tiny_training.py RECIPE.json [--hold-export] ARGUMENTS OF GC-PANTHER
+python tiny_training.py RECIPE.json [--hold-export] [--ray] ARGUMENTS OF GC-PANTHER
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from gc_panther_task1 import training
 
 from gc_panther import cli
 from gc_panther.phantom import dataset
-from gc_panther.training import export
+from gc_panther.training import export, ray_engine
 
 #: What can be stopped for ever: module, function, and the call that does not return.
 HOLDS = {"phantoms": (dataset, "make_case", 5), "export": (export, "_export_checkpoint", 2)}
@@ -33,13 +34,24 @@ def hold(name: str) -> None:
     setattr(module, function, work_or_wait)
 
 
+def start_ray() -> None:
+    """Two workers, whatever the machine has."""
+    import ray
+
+    # As the engine does where it starts Ray itself.
+    os.environ.update(dict.fromkeys(ray_engine._OFF, "0"))
+    ray.init(num_cpus=2, include_dashboard=False)
+
+
 def main() -> None:
     """Run the command line."""
     recipe = training.Task1Recipe.model_validate_json(Path(sys.argv[1]).read_bytes())
     training.load_preset = lambda *_: recipe
     arguments = []
     for word in sys.argv[2:]:
-        if word.startswith("--hold="):
+        if word == "--ray":
+            start_ray()
+        elif word.startswith("--hold="):
             hold(word.removeprefix("--hold="))
         else:
             arguments.append(word)

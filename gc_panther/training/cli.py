@@ -36,7 +36,9 @@ def train(
     jobs: Annotated[
         int, typer.Option(min=1, help="Networks trained at the same time on a machine.")
     ] = 1,
-    engine: Annotated[str, typer.Option(help="Where networks are trained: local.")] = "local",
+    engine: Annotated[
+        str, typer.Option(help="local, or ray for the machines of a Ray cluster.")
+    ] = "local",
     resenc: Annotated[
         ResEnc | None,
         typer.Option(help="Let nnU-Net plan a residual encoder U-Net for a GPU of this size."),

@@ -1,4 +1,4 @@
-"""Where the processes of a training run."""
+"""Where the processes of a training run: on this machine, or on those of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def make_engine(name: str, folder: Path, jobs: int, device: str) -> Engine:
     """The engine of a name.
 
     Args:
-        name: ``local``.
+        name: ``local`` or ``ray``.
         folder: in which all processes work.
         jobs: how many may run on a machine at the same time.
         device: torch's name.
@@ -117,7 +117,11 @@ def make_engine(name: str, folder: Path, jobs: int, device: str) -> Engine:
     """
     if name == "local":
         return LocalEngine(jobs, device)
-    raise UserError(f"there is no engine {name!r}", fix="Known: local")
+    if name == "ray":
+        from gc_panther.training.ray_engine import RayEngine
+
+        return RayEngine(folder, jobs)
+    raise UserError(f"there is no engine {name!r}", fix="Known: local, ray")
 
 
 def run_here(

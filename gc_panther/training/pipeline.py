@@ -28,7 +28,7 @@ class TrainingRequest:
         start_from: model folder of an earlier task to fine-tune from, or None for the default.
         device: torch's name of the device.
         jobs: how many folds may train at the same time on a machine.
-        engine: where the jobs run: ``local``.
+        engine: ``local``, or ``ray`` for the machines of a Ray cluster.
         resenc: let nnU-Net plan a residual encoder U-Net of this size for the data, instead of the
             recipe's network.
         labelled_only: leave out the rounds that learn from unlabelled images.

@@ -1,6 +1,9 @@
 """Trainings that are killed, and what the same command makes of them."""
 
+import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -66,8 +69,13 @@ class Run:
         self.log = self.folder / f"log-{len(list(self.folder.glob('log-*')))}"
         command = [sys.executable, str(DRIVER), str(file), *options, "train", "task1"]
         command += ["--work", str(self.work), "--export", str(self.export)]
+        if "--ray" in options:
+            command += ["--engine", "ray", "--jobs", "2"]
+        environment = {**os.environ, "RAY_memory_monitor_refresh_ms": "0"}
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
 
     @property
     def text(self):
@@ -171,3 +179,26 @@ def test_a_training_killed_in_every_stage_ends_as_if_it_had_not_been(start, wait
         assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert sorted(path.name for path in run.export.iterdir()) == ["task1"]
     shutil.rmtree(run.folder)
+
+
+def test_on_ray_a_killed_worker_costs_nothing_but_its_last_epoch(start, wait_for_end):
+    longer = SCHEDULE.model_copy(update={"epochs": 8})
+    run = start("ray", recipe(5).model_copy(update={"schedule": longer}), "--ray")
+    results = run.work / "nnUNet_results"
+
+    def in_training():
+        return list(results.glob("*/*/fold_*/checkpoint_latest.pth"))
+
+    run.wait_for(in_training)
+    name = in_training()[0].parent.name
+    lock = run.work / "jobs" / f"task1_{name}.lock"
+    training = json.loads(lock.read_text())["process"]
+    worker = parents()[training]
+    assert worker != run.process.pid
+    os.kill(worker, signal.SIGKILL)
+    wait_for_end([training])
+    run.finish()
+    assert f"task1 {name.replace('_', ' ')}: continues at epoch" in run.text
+    for fold in range(5):
+        assert run.weights(fold)
+        assert run.text.count(f"task1 fold {fold}: epoch 8/8") == 1

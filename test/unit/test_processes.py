@@ -90,7 +90,10 @@ def test_processes_end_when_their_starter_is_killed(tmp_path, script, wait_for_e
     file = tmp_path / "script.py"
     file.write_text(script)
     with subprocess.Popen(
-        [sys.executable, str(file)], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as starter:
         pids = [int(pid) for pid in starter.stdout.readline().split()]
         starter.kill()

@@ -119,5 +119,11 @@ def test_processes_end_with_the_run_that_is_stopped(tmp_path, number, wait_for_e
 
 
 def test_an_unknown_engine_is_refused(tmp_path):
-    with pytest.raises(UserError, match="Known: local"):
+    with pytest.raises(UserError, match="Known: local, ray"):
         make_engine("dask", tmp_path, 1, "cpu")
+
+
+def test_without_ray_the_error_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"pip install 'gc-panther\[ray\]'"):
+        make_engine("ray", tmp_path, 1, "cpu").run([])
