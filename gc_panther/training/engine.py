@@ -6,7 +6,7 @@ import os
 import queue
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,8 @@ from gc_panther.settings import child_environment, visible_gpus
 
 #: Tells a module of :class:`Process` that its standard input ends with its starter.
 CHILD = "--child"
+#: Seconds after which a signal is noticed at the latest.
+LONGEST_WAIT = 0.5
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,11 @@ class LocalEngine:
                 free.put(place)
 
         with ThreadPoolExecutor(len(places)) as pool, Children() as children:
-            return [error for error in pool.map(run_one, processes) if error is not None]
+            futures = [pool.submit(run_one, process) for process in processes]
+            # Again and again, as an endless wait may sleep through a signal that came just before.
+            while wait(futures, timeout=LONGEST_WAIT).not_done:
+                pass
+        return [error for future in futures if (error := future.result()) is not None]
 
     def _places(self) -> list[dict[str, str]]:
         """The environment of each process that can run at the same time as the others."""
@@ -157,4 +163,6 @@ def failure(process: Process, ending: Ending) -> ProcessingError | None:
 
 
 def _print(line: str) -> None:
-    print(line, flush=True)
+    # At once: `print` writes the line's end on its own, and other threads print, too.
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

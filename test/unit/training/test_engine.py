@@ -28,6 +28,9 @@ if what == "die":
 if what == "sleep":
     print(os.getpid(), flush=True)
     time.sleep(1000)
+if what == "talk":
+    print("a line\\n" * 1000, end="")
+    sys.exit()
 gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "none")
 # Fails where another process has the GPU at the moment.
 os.close(os.open(folder / f"busy-{gpu}", os.O_CREAT | os.O_EXCL))
@@ -59,6 +62,16 @@ def test_a_failure_stops_none_of_the_others_and_says_what_it_was(process, tmp_pa
     assert second.startswith("job crash failed: job.log")
     assert third.startswith("job die was killed (SIGKILL)")
     assert all("run the same command again" in str(failure) for failure in failures)
+
+
+def test_lines_of_processes_that_run_beside_each_other_stay_whole(process, capfd):
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        LocalEngine(jobs=4).run([process("talk") for _ in range(4)])
+    finally:
+        sys.setswitchinterval(interval)
+    assert capfd.readouterr().out.splitlines() == ["a line"] * 4000
 
 
 def test_the_cores_are_shared_out(monkeypatch):
@@ -112,9 +125,10 @@ def test_processes_end_with_the_run_that_is_stopped(tmp_path, number, wait_for_e
         stderr=subprocess.DEVNULL,
         text=True,
     ) as run:
-        pids = [int(run.stdout.readline()) for _ in range(2)]
+        lines = [run.stdout.readline() for _ in range(2)]
         run.send_signal(number)
     assert run.returncode != 0
+    pids = [int(line) for line in lines]
     wait_for_end(pids)
 
 
