@@ -29,6 +29,7 @@ from gc_panther.evaluation import cli as evaluation_cli
 from gc_panther.phantom import cli as phantom_cli
 from gc_panther.settings import Settings, read_settings
 from gc_panther.training import cli as training_cli
+from gc_panther.training import data_cli
 
 if TYPE_CHECKING:
     import pluggy
@@ -379,6 +380,7 @@ def build_app(manager: pluggy.PluginManager) -> typer.Typer:
     for command in (run, serve, predict, tasks, info, doctor, pack):
         app.command()(command)
     app.add_typer(phantom_cli.app, name="phantom", help="Make digital abdominal MR phantoms.")
+    app.add_typer(data_cli.app, name="dataset", help="Check and import training data.")
     training_cli.register(app)
     evaluation_cli.register(app)
     manager.hook.gc_panther_commands(app=app)

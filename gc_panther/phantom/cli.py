@@ -28,18 +28,27 @@ def make(
         bool, typer.Option(help="Write organ labels (MRSegmentator's numbering).")
     ] = True,
     contrast: Annotated[
-        str | None, typer.Option(help="t1, t2 or random; the task's own if not given.")
+        str | None, typer.Option(help="t1, t2, mixed or random; the task's own if not given.")
     ] = None,
+    varied: Annotated[
+        bool,
+        typer.Option(
+            "--varied", help="Patients, fields of view and voxels far beyond the task's protocol."
+        ),
+    ] = False,
 ) -> None:
     """Write synthetic cases: ImagesTr, LabelsTr, OrgansTr and phantoms.json."""
     from gc_panther.errors import UserError
     from gc_panther.phantom.dataset import make_dataset
+    from gc_panther.phantom.signal import CONTRASTS
 
     options: dict[str, Any] = {}
     if contrast is not None:
-        if contrast not in ("t1", "t2", "random"):
-            raise UserError(f"unknown contrast {contrast!r}", fix="Known: t1, t2, random")
+        if contrast not in CONTRASTS:
+            raise UserError(f"unknown contrast {contrast!r}", fix=f"Known: {', '.join(CONTRASTS)}")
         options["contrast"] = contrast
+    if varied:
+        options["varied"] = True
     total = cases + unlabelled
 
     def write(progress: Any) -> list[dict[str, Any]]:
@@ -82,7 +91,10 @@ def preview(
     task: Annotated[str, typer.Option(help="task1 or task2.")],
     seed: Annotated[int, typer.Option(help="Seed of the data set.")] = 0,
     case: Annotated[int, typer.Option(help="Case within the seed.")] = 0,
-    contrast: Annotated[str | None, typer.Option(help="t1, t2 or random.")] = None,
+    contrast: Annotated[str | None, typer.Option(help="t1, t2, mixed or random.")] = None,
+    varied: Annotated[
+        bool, typer.Option("--varied", help="A patient far beyond the task's protocol.")
+    ] = False,
 ) -> None:
     """Draw three orthogonal slices through the tumour of one synthetic case."""
     from gc_panther.errors import UserError
@@ -90,7 +102,7 @@ def preview(
     from gc_panther.phantom.preview import save_preview
 
     try:
-        phantom = generate_phantom(task, seed, case=case, contrast=contrast)
+        phantom = generate_phantom(task, seed, case=case, contrast=contrast, varied=varied)
     except ValueError as error:
         raise UserError(str(error)) from error
     save_preview(phantom, out)

@@ -110,7 +110,8 @@ def make_dataset(
         organs: whether to write ``OrgansTr``.
         workers: number of processes.
         progress: called with each finished case's entry, in the order of the cases.
-        **options: passed to :func:`generate_phantom` (size_xyz, spacing_xyz, contrast).
+        **options: passed to :func:`generate_phantom` (size_xyz, spacing_xyz, contrast,
+            varied).
 
     Returns:
         The entries of ``phantoms.json``, one per case.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,7 @@ def generate_phantom(
     size_xyz: tuple[int, int, int] | None = None,
     spacing_xyz: tuple[float, float, float] | None = None,
     contrast: str | None = None,
+    varied: bool = False,
 ) -> Phantom:
     """Make one synthetic case.
 
@@ -94,9 +95,13 @@ def generate_phantom(
         case: number of the case within the seed.
         size_xyz: number of voxels; drawn around the task's usual size if None.
         spacing_xyz: voxel size in mm; drawn around the task's usual one if None.
-        contrast: ``"t1"``, ``"t2"`` or ``"random"`` (every tissue any intensity, to train networks
-            that don't depend on the contrast); the task's own if None. The anatomy of a (task,
-            seed, case) is the same in every contrast.
+        contrast: ``"t1"``, ``"t2"``, ``"mixed"`` (any sequence of an abdominal protocol) or
+            ``"random"`` (every tissue any intensity), to train networks that don't depend on the
+            contrast; the task's own if None. The anatomy of a (task, seed, case) is the same in
+            every contrast.
+        varied: whether size, position and turn of the patient, field of view and voxels go far
+            beyond the task's protocol, to train networks that don't depend on it; ``size_xyz`` and
+            ``spacing_xyz`` are then the middle of what is drawn.
 
     Raises:
         ValueError: unknown task or contrast.
@@ -111,10 +116,15 @@ def generate_phantom(
     usual = _draw_grid(protocol, geometry)
     size = size_xyz or usual[0]
     spacing = spacing_xyz or usual[1]
+    extra = np.random.default_rng(root.spawn(1)[0]) if varied else None
+    if extra is not None:
+        size, spacing = _vary_grid(size, spacing, extra)
     origin, direction = _draw_placement(size, spacing, geometry)
 
     anatomy = draw_anatomy(body)
     space = _draw_space(size, spacing, anatomy, warp)
+    if extra is not None:
+        space = _vary_space(space, extra)
     model = draw_signals(contrast, physics)
     canvas = Canvas(space, model.signal, model.texture, model.pancreas_fat, surface)
     canvas.wall = anatomy.wall.distance(*canvas.q_xyz)
@@ -122,6 +132,8 @@ def generate_phantom(
         canvas.paint(structure)
 
     snr = float(noise.uniform(*protocol.snr))
+    if extra is not None:
+        snr *= float(np.exp(extra.uniform(np.log(0.7), np.log(4.0))))
     scale = float(np.exp(noise.uniform(np.log(120), np.log(500))))
     image = canvas.image_zyx
     strength = float(noise.uniform(*protocol.bias))
@@ -148,6 +160,32 @@ def _draw_grid(
     sx, _, sz = protocol.spacing_xyz
     zoom = float(np.round(sx * (1 + protocol.spacing_spread * rng.uniform(-1, 1)), 4))
     return size, (zoom, zoom, sz)
+
+
+def _vary_grid(
+    size: tuple[int, int, int], spacing: tuple[float, float, float], rng: np.random.Generator
+) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """Another field of view, from a thin slab to the whole abdomen, with other voxels."""
+    field_mm = np.multiply(size, spacing) * (*rng.uniform(0.85, 1.1, 2), rng.uniform(0.25, 1.0))
+    new = np.multiply(spacing, (*[rng.uniform(0.75, 1.25)] * 2, np.exp(rng.uniform(-0.7, 0.7))))
+    new = np.round(new, 4)
+    count = np.maximum(np.rint(field_mm / new), 4)
+    return tuple(int(n) for n in count), tuple(float(v) for v in new)  # type: ignore[return-value]
+
+
+def _vary_space(space: Space, rng: np.random.Generator) -> Space:
+    """Another patient: larger or smaller, turned, moved, and bent more."""
+    size = np.exp(rng.uniform(-0.15, 0.15) + 0.05 * rng.normal(0, 1, 3).clip(-2, 2))
+    turn = rotation_xyz(tuple(rng.uniform(-8, 8, 3)))
+    move = rng.normal(0, 1, 3).clip(-2, 2) * (8.0, 6.0, 20.0)
+    bend = rng.uniform(1.0, 2.0)
+    x, y, z = space.amplitude_xyz
+    return replace(
+        space,
+        matrix_xyz=space.matrix_xyz @ turn / size[:, None],
+        offset_xyz=space.offset_xyz + move,
+        amplitude_xyz=(bend * x, bend * y, bend * z),
+    )
 
 
 def _draw_placement(

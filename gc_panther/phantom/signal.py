@@ -18,6 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+#: What :func:`draw_signals` can draw.
+CONTRASTS = ("t1", "t2", "mixed", "random")
+
 
 @dataclass(frozen=True)
 class Tissue:
@@ -133,17 +136,36 @@ def spin_echo(density: float, t1_ms: float, t2_ms: float, tr_ms: float, te_ms: f
     return float(density * (1 - np.exp(-tr_ms / t1_ms)) * np.exp(-te_ms / t2_ms))
 
 
+def balanced_steady_state(
+    density: float, t1_ms: float, t2_ms: float, tr_ms: float, flip_deg: float
+) -> float:
+    """Signal of a balanced steady-state free precession on resonance, at TE = TR/2.
+
+    S = PD sin(a) (1 - E1) exp(-TE/T2) / (1 - (E1 - E2) cos(a) - E1 E2), with E1 = exp(-TR/T1) and
+    E2 = exp(-TR/T2) (Scheffler and Lehnhardt, Eur Radiol 2003;13:2409-2418). Times in ms, the flip
+    angle in degrees; the result is in units of the proton density.
+    """
+    e1, e2 = np.exp(-tr_ms / t1_ms), np.exp(-tr_ms / t2_ms)
+    alpha = np.deg2rad(flip_deg)
+    steady = np.sin(alpha) * (1 - e1) / (1 - (e1 - e2) * np.cos(alpha) - e1 * e2)
+    return float(density * steady * np.exp(-0.5 * tr_ms / t2_ms))
+
+
 @dataclass(frozen=True)
 class Acquisition:
     """The sequence as drawn for one patient.
 
     Attributes:
-        contrast: ``"t1"``, ``"t2"`` or ``"random"``.
+        contrast: ``"t1"``, ``"t2"``, ``"mixed"`` or ``"random"``.
         field: index into the (1.5 T, 3 T) pairs.
         tr_ms: repetition time.
         te_ms: (effective) echo time.
         flip_deg: flip angle; 90 for a spin echo.
-        fat_residual: share of the fat signal that fat suppression leaves; 1 without it.
+        fat_residual: share of the fat signal that fat suppression leaves; 1 without it, -1 where
+            fat and water have opposed phases.
+        sequence: ``"spoiled"`` gradient echo, ``"spin"`` echo or ``"balanced"`` steady state.
+        agent: contrast agent relative to the late arterial phase.
+        variety: factor on the tissues' spread between patients.
     """
 
     contrast: str
@@ -152,6 +174,9 @@ class Acquisition:
     te_ms: float
     flip_deg: float
     fat_residual: float
+    sequence: str = "spin"
+    agent: float = 0.0
+    variety: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -176,21 +201,55 @@ def draw_acquisition(contrast: str, rng: np.random.Generator) -> Acquisition:
 
     ``t1``: fat-suppressed 3-D spoiled gradient echo (VIBE, LAVA, THRIVE), late arterial phase,
     1.5 T or 3 T. ``t2``: 3-D turbo spin echo without fat suppression on a 1.5 T MR-Linac.
+    ``mixed``: any of the sequences that abdominal protocols are made of.
     """
     u = rng.uniform
     field = int(rng.integers(2))
     if contrast == "t1":
-        return Acquisition("t1", field, u(3.8, 5.0), u(1.2, 2.2), u(9.0, 13.0), u(0.06, 0.30))
+        return Acquisition(
+            "t1",
+            field,
+            u(3.8, 5.0),
+            u(1.2, 2.2),
+            u(9.0, 13.0),
+            u(0.06, 0.30),
+            sequence="spoiled",
+            agent=1.0,
+        )
     if contrast == "t2":
         return Acquisition("t2", 0, u(1400, 1800), u(65, 90), 90.0, 1.0)
+    if contrast == "mixed":
+        return _draw_sequence(field, rng)
     if contrast == "random":
         return Acquisition("random", field, 0.0, 0.0, 0.0, 1.0)
-    raise ValueError(f"unknown contrast {contrast!r}; known: t1, t2, random")
+    raise ValueError(f"unknown contrast {contrast!r}; known: {', '.join(CONTRASTS)}")
+
+
+def _draw_sequence(field: int, rng: np.random.Generator) -> Acquisition:
+    """A sequence of ``mixed``: its ranges hold the usual protocols of 1.5 T and 3 T."""
+    u = rng.uniform
+    suppressed = u(0.05, 0.35)
+    kind = rng.choice(["volume", "slices", "turbo", "balanced"], p=[0.35, 0.2, 0.3, 0.15])
+    if kind in ("volume", "slices"):
+        # Without fat suppression the echo time decides whether fat adds to water or takes from it.
+        fat = float(rng.choice([1.0, -1.0, suppressed], p=[0.4, 0.2, 0.4]))
+        agent = float(rng.choice([0.0, u(0.3, 1.4)]))
+        tr_ms, flip_deg = (u(3.5, 6), u(8, 15)) if kind == "volume" else (u(90, 200), u(55, 85))
+        return Acquisition(
+            "mixed", field, tr_ms, u(1.1, 4.8), flip_deg, fat, "spoiled", agent, variety=2.0
+        )
+    if kind == "turbo":
+        fat = float(rng.choice([1.0, suppressed]))
+        return Acquisition("mixed", field, u(900, 6000), u(10, 120), 90.0, fat, "spin", variety=2.0)
+    tr_ms = u(3.2, 5.5)
+    return Acquisition("mixed", field, tr_ms, tr_ms / 2, u(40, 75), 1.0, "balanced", variety=2.0)
 
 
 #: Signal of the tumour relative to the pancreas around it. The phantom is conditioned on a
 #: hypointense tumour, so draws outside are repeated.
 TUMOUR_RATIO = {"t1": (0.55, 0.80), "t2": (0.50, 0.78)}
+#: Below this share of the brightest tissue's signal a pancreas would drown in noise.
+DARKEST_PANCREAS = 0.08
 
 
 def draw_signals(contrast: str, rng: np.random.Generator) -> SignalModel:
@@ -207,6 +266,8 @@ def draw_signals(contrast: str, rng: np.random.Generator) -> SignalModel:
                 "visceral_fat"
             ]
         reference = signal["pancreas"]
+        if contrast == "mixed" and reference < DARKEST_PANCREAS * max(signal.values()):
+            continue
         signal = {name: value / reference for name, value in signal.items()}
         low, high = TUMOUR_RATIO.get(contrast, (0.0, np.inf))
         if low <= signal["tumour"] <= high:
@@ -217,17 +278,21 @@ def draw_signals(contrast: str, rng: np.random.Generator) -> SignalModel:
 
 def tissue_signal(tissue: Tissue, acquisition: Acquisition, rng: np.random.Generator) -> float:
     """Signal of one tissue with this patient's T1, T2 and contrast agent."""
-    factor = np.exp(tissue.spread * np.clip(rng.standard_normal(3), -2, 2))
+    spread = tissue.spread * acquisition.variety
+    factor = np.exp(spread * np.clip(rng.standard_normal(3), -2, 2))
     t1 = tissue.t1_ms[acquisition.field] * factor[0]
     t2 = tissue.t2_ms[acquisition.field] * factor[1]
-    if acquisition.contrast == "t1":
-        concentration = tissue.gd_mmol * factor[2]
+    density, tr_ms, flip = tissue.density, acquisition.tr_ms, acquisition.flip_deg
+    if acquisition.agent:
+        concentration = tissue.gd_mmol * factor[2] * acquisition.agent
         t1 = enhanced_t1_ms(t1, concentration, RELAXIVITY[acquisition.field])
-        # T2* is taken as T2: at an echo time of 1-2 ms the difference is a few percent.
-        value = spoiled_gradient_echo(
-            tissue.density, t1, t2, acquisition.tr_ms, acquisition.te_ms, acquisition.flip_deg
-        )
-        return value * (acquisition.fat_residual if tissue.fat else 1.0)
-    if tissue.fat:
-        t2 = TSE_FAT_T2_MS * factor[1]
-    return spin_echo(tissue.density, t1, t2, acquisition.tr_ms, acquisition.te_ms)
+    if acquisition.sequence == "spoiled":
+        # T2* is taken as T2: at an echo time of 1-5 ms the difference is a few percent.
+        value = spoiled_gradient_echo(density, t1, t2, tr_ms, acquisition.te_ms, flip)
+    elif acquisition.sequence == "balanced":
+        value = balanced_steady_state(density, t1, t2, tr_ms, flip)
+    else:
+        if tissue.fat:
+            t2 = TSE_FAT_T2_MS * factor[1]
+        value = spin_echo(density, t1, t2, tr_ms, acquisition.te_ms)
+    return value * (acquisition.fat_residual if tissue.fat else 1.0)

@@ -29,6 +29,10 @@ def train(
         Path | None,
         typer.Option(help="Folder in PANTHER's layout; phantoms if the recipe has them."),
     ] = None,
+    splits: Annotated[
+        Path | None,
+        typer.Option(help="The folds' cases, as nnU-Net's splits_final.json; drawn if not given."),
+    ] = None,
     start_from: Annotated[
         Path | None, typer.Option("--from", help="Model folder to fine-tune from.")
     ] = None,
@@ -68,6 +72,7 @@ def train(
         work=work.resolve(),
         export=export.resolve(),
         data=data and data.resolve(),
+        splits=splits and splits.resolve(),
         start_from=start_from and start_from.resolve(),
         device=device,
         jobs=jobs,

@@ -11,7 +11,8 @@ from typing import Any
 
 from gc_panther.errors import InputError
 from gc_panther.files import whole_file
-from gc_panther.training.recipe import PhantomCases
+from gc_panther.training.pipeline import TrainingRequest
+from gc_panther.training.recipe import PhantomCases, Recipe
 
 CHANNEL_SUFFIX = "_0000"
 #: PANTHER's folder of images that nobody has labelled.
@@ -63,6 +64,8 @@ def make_phantoms(source: PhantomCases, folder: Path, *, workers: int) -> None:
     options: dict[str, Any] = {}
     if source.contrast is not None:
         options["contrast"] = source.contrast
+    if source.varied:
+        options["varied"] = True
     if source.spacing_xyz is not None:
         usual = PROTOCOLS[source.task]
         options["spacing_xyz"] = source.spacing_xyz
@@ -134,6 +137,72 @@ def make_splits(names: Iterable[str], folds: int, seed: int) -> list[dict[str, l
         {"train": sorted(n for part in parts if part is not held for n in part), "val": held}
         for held in parts
     ]
+
+
+def choose_splits(
+    request: TrainingRequest, names: Sequence[str], recipe: Recipe
+) -> list[dict[str, list[str]]]:
+    """The user's cross-validation, or one that the recipe's seed draws.
+
+    Raises:
+        InputError: as :func:`read_splits` and :func:`make_splits`.
+    """
+    if request.splits is not None:
+        return read_splits(request.splits, names, recipe.folds)
+    return make_splits(names, recipe.folds, recipe.seed)
+
+
+def read_splits(path: Path, names: Iterable[str], folds: int) -> list[dict[str, list[str]]]:
+    """Read a cross-validation from a file in nnU-Net's ``splits_final.json`` format.
+
+    Cases that the file does not name are in no fold.
+
+    Args:
+        path: a list of ``{"train": [...], "val": [...]}``, one per fold.
+        names: cases that exist.
+        folds: how many the recipe trains.
+
+    Raises:
+        InputError: it is not such a file, it names an unknown case, or a patient of a fold's
+            validation part is in its training part.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        splits = [
+            {part: sorted(set(map(str, fold[part]))) for part in ("train", "val")}
+            for fold in document
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "the splits cannot be read",
+            where=path,
+            fix='Give a JSON list of {"train": [names], "val": [names]}, one per fold',
+        ) from error
+    if len(splits) != folds:
+        raise InputError(
+            f"the file has {len(splits)} folds, the recipe {folds}",
+            where=path,
+            fix="Give as many folds as the recipe trains",
+        )
+    known = set(names)
+    for number, fold in enumerate(splits):
+        if not fold["train"] or not fold["val"]:
+            raise InputError(f"a part of fold {number} is empty", where=path, fix="Fill it")
+        unknown = sorted({*fold["train"], *fold["val"]} - known)
+        if unknown:
+            raise InputError(
+                f"fold {number} names {len(unknown)} unknown cases, such as {unknown[0]}",
+                where=path,
+                fix=f"Use names such as {min(known, default='none')}",
+            )
+        both = {patient_of(n) for n in fold["train"]} & {patient_of(n) for n in fold["val"]}
+        if both:
+            raise InputError(
+                f"patient {min(both)} is in both parts of fold {number}",
+                where=path,
+                fix="Move all studies of a patient to one part",
+            )
+    return splits
 
 
 def patient_of(name: str) -> str:

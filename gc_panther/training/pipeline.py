@@ -11,6 +11,8 @@ from gc_panther.errors import PluginError
 if TYPE_CHECKING:
     import pluggy
 
+    from gc_panther.training.panther_data import DataLayout
+
 #: nnU-Net's presets of residual encoder U-Nets, by the size of GPU they are planned for.
 ResEnc = Literal["M", "L", "XL"]
 
@@ -25,6 +27,7 @@ class TrainingRequest:
             stages in it are not repeated.
         export: folder that receives the finished model folders, one per model requirement.
         data: folder in PANTHER's layout, or None to make phantoms where the preset says so.
+        splits: the folds' cases in nnU-Net's ``splits_final.json`` format, or None to draw them.
         start_from: model folder of an earlier task to fine-tune from, or None for the default.
         device: torch's name of the device.
         jobs: how many folds may train at the same time on a machine.
@@ -40,6 +43,7 @@ class TrainingRequest:
     work: Path
     export: Path
     data: Path | None = None
+    splits: Path | None = None
     start_from: Path | None = None
     device: str = "cpu"
     jobs: int = 1
@@ -51,10 +55,17 @@ class TrainingRequest:
 
 
 class TrainingPipeline(Protocol):
-    """Turns data into model folders for one task."""
+    """Turns data into model folders for one task.
+
+    Attributes:
+        task: its name.
+        presets: names of the recipes it ships.
+        layout: what its data are called and hold.
+    """
 
     task: str
     presets: tuple[str, ...]
+    layout: DataLayout
 
     def train(self, request: TrainingRequest) -> tuple[Path, ...]:
         """Run every stage that is not finished yet; return the exported model folders."""

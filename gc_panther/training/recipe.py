@@ -36,6 +36,8 @@ class Schedule(Section):
         optimizer: ``sgd`` is nnU-Net's own; ``adamw`` learns small structures in fewer iterations.
         augmentation: ``full`` is nnU-Net's own; ``light`` mirrors and changes intensities, which
             costs a small part of it; ``none`` only mirrors, as inference does.
+        mirror: whether patches are mirrored, and inference averages over mirrored copies. Not for
+            labels that tell left from right.
         precision: ``bfloat16`` lets the passes on a CPU that has instructions for it compute in
             bfloat16, which halves an iteration's time; weights, loss and optimizer stay in
             float32. On a GPU nnU-Net computes in float16 whatever is chosen here.
@@ -49,6 +51,7 @@ class Schedule(Section):
     oversample_foreground: Annotated[float, Field(ge=0, le=1)] = 0.33
     optimizer: Literal["sgd", "adamw"] = "sgd"
     augmentation: Literal["none", "light", "full"] = "full"
+    mirror: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
     save_every: Positive = 50
 
@@ -102,6 +105,7 @@ class PhantomCases(Section):
         cases: how many.
         seed: the phantom's seed; no test uses the same.
         contrast: another contrast than the task's own.
+        varied: other patients, fields of view and voxels than the task's protocol has.
         spacing_xyz: another voxel size than the task's own, mm; the field of view stays.
         unlabelled: further images without labels, for the rounds of students.
     """
@@ -109,7 +113,8 @@ class PhantomCases(Section):
     task: Literal["task1", "task2"]
     cases: Positive
     seed: Annotated[int, Field(ge=0)]
-    contrast: Literal["t1", "t2", "random"] | None = None
+    contrast: Literal["t1", "t2", "mixed", "random"] | None = None
+    varied: bool = False
     spacing_xyz: tuple[Millimetres, Millimetres, Millimetres] | None = None
     unlabelled: Annotated[int, Field(ge=0)] = 0
 
@@ -204,5 +209,6 @@ def describe_schedule(schedule: Schedule) -> str:
     return (
         f"{schedule.epochs} epochs of {schedule.iterations_per_epoch} iterations, "
         f"{schedule.optimizer} from learning rate {schedule.learning_rate:g}, "
-        f"augmentation {schedule.augmentation}, {schedule.precision}"
+        f"augmentation {schedule.augmentation}{'' if schedule.mirror else ' without mirroring'}, "
+        f"{schedule.precision}"
     )

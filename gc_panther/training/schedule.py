@@ -6,6 +6,7 @@ trainer's name can be trained with it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,6 +46,8 @@ def apply_schedule(trainer: nnUNetTrainer, schedule: Schedule) -> None:
         trainer.configure_optimizers = lambda: _adamw(trainer)
     if schedule.augmentation != "full":
         _use_cheap_augmentation(trainer, intensities=schedule.augmentation == "light")
+    if not schedule.mirror:
+        _stop_mirroring(trainer)
 
 
 def _adamw(trainer: nnUNetTrainer) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
@@ -61,16 +64,38 @@ def _use_cheap_augmentation(trainer: nnUNetTrainer, *, intensities: bool) -> Non
         return (0.0, 0.0), False, list(trainer.configuration_manager.patch_size), MIRROR_AXES
 
     def transforms(
-        patch_size: Any, rotation: Any, deep_supervision_scales: Any, *_: Any, **__: Any
+        patch_size: Any,
+        rotation: Any,
+        deep_supervision_scales: Any,
+        mirror_axes: Any,
+        *_: Any,
+        **__: Any,
     ) -> BasicTransform:
-        return cheap_transforms(deep_supervision_scales, intensities=intensities)
+        return cheap_transforms(
+            deep_supervision_scales, intensities=intensities, mirror_axes=mirror_axes
+        )
 
     trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size = geometry
     trainer.get_training_transforms = transforms
 
 
+def _stop_mirroring(trainer: nnUNetTrainer) -> None:
+    """As nnU-Net's own trainer without mirroring does."""
+    usual = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size
+
+    def geometry() -> tuple[Any, ...]:
+        *others, _ = usual()
+        trainer.inference_allowed_mirroring_axes = None
+        return *others, None
+
+    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size = geometry
+
+
 def cheap_transforms(
-    deep_supervision_scales: list[list[float]] | None, *, intensities: bool
+    deep_supervision_scales: list[list[float]] | None,
+    *,
+    intensities: bool,
+    mirror_axes: Sequence[int] | None = MIRROR_AXES,
 ) -> BasicTransform:
     """nnU-Net's transforms without rotation, zoom, blur and low resolution.
 
@@ -93,7 +118,9 @@ def cheap_transforms(
                 (gamma, 0.3),
             )
         ]
-    steps += [MirrorTransform(MIRROR_AXES), RemoveLabelTansform(-1, 0)]
+    if mirror_axes:
+        steps.append(MirrorTransform(tuple(mirror_axes)))
+    steps.append(RemoveLabelTansform(-1, 0))
     if deep_supervision_scales is not None:
         steps.append(DownsampleSegForDSTransform(deep_supervision_scales))
     return ComposeTransforms(steps)

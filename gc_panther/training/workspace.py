@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from gc_panther.errors import UserError
 from gc_panther.training.checkpoints import FINAL
@@ -51,14 +51,20 @@ class Workspace:
         # A job sees the GPU that the engine chose and no other.
         return cls(request.work, request.jobs, request.device.partition(":")[0], engine)
 
-    def claim(self, task: str, preset: str, recipe: Recipe) -> None:
-        """Mark the folder as this recipe's.
+    def claim(self, task: str, recipe: Recipe, request: TrainingRequest) -> None:
+        """Mark the folder as this recipe's, and its splits'.
 
         Raises:
             UserError: another recipe has worked here; its stages must not be mistaken for ours.
         """
         path = self.folder / "recipe.json"
-        document = {"task": task, "preset": preset, "recipe": recipe.model_dump(mode="json")}
+        document: dict[str, Any] = {
+            "task": task,
+            "preset": request.preset,
+            "recipe": recipe.model_dump(mode="json"),
+        }
+        if request.splits is not None:
+            document["splits"] = request.splits.read_text(encoding="utf-8")
         if not path.is_file():
             write_json(path, document)
             return
@@ -66,7 +72,7 @@ class Workspace:
 
         if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(document)):
             raise UserError(
-                "the work folder holds another recipe's stages",
+                "the work folder holds the stages of another recipe or of other splits",
                 where=self.folder,
                 fix="Choose another --work folder, or delete this one",
             )

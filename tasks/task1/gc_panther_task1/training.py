@@ -15,12 +15,14 @@ from gc_panther.errors import UserError
 from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.training.dataset import (
     LabelledCase,
+    choose_splits,
     make_phantoms,
     make_splits,
     panther_cases,
     write_raw_dataset,
 )
 from gc_panther.training.export import export_model, model_card, pseudo_dice
+from gc_panther.training.panther_data import DataLayout, check_before_training
 from gc_panther.training.pipeline import ResEnc, TrainingRequest
 from gc_panther.training.recipe import (
     Network,
@@ -44,9 +46,11 @@ from gc_panther.training.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 TRAINER = "gc_panther_task1.trainer:nnUNetTrainer_Student"
 DATASET = "Dataset101_PantherTask1"
+LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
+#: A patient and a study: ``10000_0001``.
+LAYOUT = DataLayout(DATASET, r"\d{5}_\d{4}", "10000_0001", LABELS, "tumour")
 
 
 class Task1Recipe(Recipe):
@@ -103,6 +107,7 @@ class Task1Training:
 
     task = "task1"
     presets: tuple[str, ...] = ("demo", "panther")
+    layout: DataLayout = LAYOUT
 
     def train(self, request: TrainingRequest) -> tuple[Path, ...]:
         """Run every stage that is not finished yet; return the exported model folder.
@@ -118,7 +123,7 @@ class Task1Training:
         """The same for a recipe that is no preset."""
         recipe = _chosen(recipe, request)
         space = Workspace.of(request)
-        space.claim(self.task, request.preset, recipe)
+        space.claim(self.task, recipe, request)
         start = request.start_from
         if start is not None:
             # An unusable one is told now, not after the data are prepared.
@@ -137,7 +142,7 @@ class Task1Training:
             dataset=DATASET,
             schedule=recipe.schedule,
             cases=cases,
-            splits=make_splits(names, recipe.folds, recipe.seed),
+            splits=choose_splits(request, names, recipe),
             network=recipe.network,
             starts=[start] * recipe.folds,
             keep_heads=request.start_from is None,
@@ -148,10 +153,10 @@ class Task1Training:
             "phantoms": recipe.phantoms is not None,
         }
         seconds += _train(space, recipe, finished, facts)
-        learnt = []
+        first, learnt = finished, []
         for number, student in enumerate(recipe.students, start=1):
             taken, finished, found = _students(
-                space, recipe, finished, student, number, cases, unlabelled, facts
+                space, recipe, finished, student, number, first, unlabelled, facts
             )
             seconds += taken
             learnt.append(f"round {number} of students: {found}")
@@ -164,7 +169,8 @@ class Task1Training:
     ) -> tuple[float, Path]:
         """Seconds that making the data took, and the folder in PANTHER's layout."""
         if request.data is not None:
-            return 0.0, request.data
+            check = partial(check_before_training, request.data, self.layout)
+            return space.stage("task1-check", check), request.data
         if recipe.phantoms is None:
             raise UserError(
                 f"preset {request.preset!r} needs data",
@@ -233,7 +239,7 @@ def _students(
     before: _Round,
     student: StudentRound,
     number: int,
-    labelled: Sequence[LabelledCase],
+    first: _Round,
     unlabelled: Mapping[str, Path],
     facts: Mapping[str, Any],
 ) -> tuple[float, _Round, PseudoLabels]:
@@ -251,14 +257,13 @@ def _students(
     )
     found = pseudo_labels(unlabelled, folder)
     log.info("%s: %s", title, found)
-    splits = make_splits([case.name for case in labelled], recipe.folds, recipe.seed)
     checkpoints = [teachers / f"fold_{k}" / "checkpoint_final.pth" for k in range(recipe.folds)]
     current = _Round(
         title=title,
         dataset=f"Dataset{120 + number}_PantherStudents",
         schedule=student.schedule,
-        cases=[*labelled, *found.cases],
-        splits=student_splits(splits, [case.name for case in found.cases]),
+        cases=[*first.cases, *found.cases],
+        splits=student_splits(first.splits, [case.name for case in found.cases]),
         # The teachers' network, whatever a planner would make of more data.
         network=teachers / "plans.json",
         starts=checkpoints if student.start == "teacher" else [None] * recipe.folds,

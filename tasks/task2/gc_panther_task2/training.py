@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,12 +21,14 @@ from gc_panther.runtime.weights import find_model, weight_roots
 from gc_panther.settings import read_settings
 from gc_panther.training.dataset import (
     LabelledCase,
+    choose_splits,
     make_phantoms,
     make_splits,
     panther_cases,
     write_raw_dataset,
 )
 from gc_panther.training.export import export_model, model_card, pseudo_dice
+from gc_panther.training.panther_data import DataLayout, check_before_training
 from gc_panther.training.pipeline import TrainingRequest
 from gc_panther.training.plans import network_of_plans
 from gc_panther.training.recipe import (
@@ -55,6 +58,8 @@ ALL_LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 #: own class, which follows the recipe all the same.
 TRAINER = "nnunetv2.training.nnUNetTrainer.nnUNetTrainer:nnUNetTrainer"
 LOCALIZER_DATASET, DATASET = "Dataset200_OrgansMR", "Dataset201_PantherTask2"
+#: A patient: ``10303``. PANTHER's labels of task 2 have a pancreas, too.
+LAYOUT = DataLayout(DATASET, r"\d{5}", "10303", ALL_LABELS, "tumour")
 #: MRSegmentator's version.json: unknown versions of its own weights would be replaced.
 LOCALIZER_VERSION = {"weights_version": 1.2, "note": "gc_panther demonstration weights"}
 
@@ -114,6 +119,7 @@ class Task2Training:
 
     task = "task2"
     presets: tuple[str, ...] = ("demo", "panther")
+    layout: DataLayout = LAYOUT
 
     def train(self, request: TrainingRequest) -> tuple[Path, ...]:
         """Run every stage that is not finished yet; return the exported model folders.
@@ -128,7 +134,7 @@ class Task2Training:
         """The same for a recipe that is no preset."""
         recipe = _chosen(recipe, request)
         space = Workspace.of(request)
-        space.claim(self.task, request.preset, recipe)
+        space.claim(self.task, recipe, request)
         folders = []
         if recipe.localizer is not None:
             folders.append(_train_localizer(space, recipe.localizer, recipe, request))
@@ -285,7 +291,7 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
             DATASET,
             network,
             recipe.schedule,
-            recipe.folds,
+            partial(choose_splits, request, recipe=recipe),
             facts,
             recipe.labels,
         ),
@@ -355,7 +361,7 @@ def _warm_up(
             dataset,
             network,
             schedule,
-            WARM_UP_FOLDS,
+            partial(make_splits, folds=WARM_UP_FOLDS, seed=recipe.seed),
             {},
             ALL_LABELS,
         )
@@ -380,13 +386,17 @@ def _prepare_crops(
     dataset: str,
     network: Network,
     schedule: Schedule,
-    folds: int,
+    split: Callable[[Sequence[str]], list[dict[str, list[str]]]],
     facts: dict[str, Any],
     labels: Mapping[str, int],
 ) -> None:
     """Cut the cases of a folder in PANTHER's layout and let nnU-Net preprocess them."""
     raw = space.raw(dataset)
-    cases = crops.make(space, panther_cases(source), raw, list(labels.values()))
+    whole = panther_cases(source)
+    # Told before the crops are made: the splits may come from a user.
+    splits = split([case.name for case in whole])
+    cases = crops.make(space, whole, raw, list(labels.values()))
+    kept = {case.name for case in cases}
     write_raw_dataset(raw, cases, labels)
     job = PrepareJob(
         title=f"{dataset} data",
@@ -394,7 +404,7 @@ def _prepare_crops(
         network=network,
         schedule=schedule,
         facts=facts,
-        splits=make_splits((case.name for case in cases), folds, recipe.seed),
+        splits=[{p: [n for n in fold[p] if n in kept] for p in fold} for fold in splits],
         workers=space.jobs,
     )
     space.run([job])
@@ -414,7 +424,9 @@ def _data(
     space: Workspace, recipe: Task2Recipe, request: TrainingRequest
 ) -> tuple[float, Path, str]:
     if request.data is not None:
-        return 0.0, request.data, f"{len(panther_cases(request.data))} labelled cases"
+        check = partial(check_before_training, request.data, LAYOUT)
+        seconds = space.stage("task2-check", check)
+        return seconds, request.data, f"{len(panther_cases(request.data))} labelled cases"
     if recipe.phantoms is None:
         raise UserError(
             f"preset {request.preset!r} needs data",
@@ -460,10 +472,10 @@ def _describe_start(recipe: Task2Recipe) -> str:
 
 
 def _describe_phantoms(phantoms: PhantomCases) -> str:
-    contrast = {"t1": "T1", "t2": "T2", "random": "random contrast"}[
-        phantoms.contrast or {"task1": "t1", "task2": "t2"}[phantoms.task]
-    ]
-    return f"{phantoms.cases} phantoms of {phantoms.task}, seed {phantoms.seed}, {contrast}"
+    contrasts = {"t1": "T1", "t2": "T2", "mixed": "mixed sequences", "random": "random contrast"}
+    contrast = contrasts[phantoms.contrast or {"task1": "t1", "task2": "t2"}[phantoms.task]]
+    varied = ", varied patients, fields of view and voxels" if phantoms.varied else ""
+    return f"{phantoms.cases} phantoms of {phantoms.task}, seed {phantoms.seed}, {contrast}{varied}"
 
 
 def _command(request: TrainingRequest) -> str:

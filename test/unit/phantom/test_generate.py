@@ -156,6 +156,21 @@ def test_the_anatomy_is_the_same_in_every_contrast(small, phantoms):
         assert other.facts["contrast"] == contrast
 
 
+def test_varied_patients_go_beyond_the_protocol(small):
+    varied = [
+        generate_phantom("task1", 11, case=case, varied=True, contrast="mixed", **small)
+        for case in range(6)
+    ]
+    height = [p.image_zyx.shape[0] * p.spacing_xyz[2] for p in varied]
+    assert max(height) > 1.5 * min(height)
+    assert len({p.spacing_xyz for p in varied}) == 6
+    size = [(p.organs_zyx > 0).sum((1, 2)).max() * np.prod(p.spacing_xyz[:2]) for p in varied]
+    assert max(size) > 1.3 * min(size)
+    assert sum((p.organs_zyx == ORGANS["pancreas"]).any() for p in varied) >= 4
+    again = generate_phantom("task1", 11, case=2, varied=True, contrast="mixed", **small)
+    assert again.image_zyx.tobytes() == varied[2].image_zyx.tobytes()
+
+
 def test_facts_are_plain_json(phantoms):
     import json
 

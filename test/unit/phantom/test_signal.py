@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from gc_panther.phantom.signal import (
+    DARKEST_PANCREAS,
     TISSUES,
     TUMOUR_RATIO,
+    balanced_steady_state,
     draw_acquisition,
     draw_signals,
     enhanced_t1_ms,
@@ -73,6 +75,26 @@ def test_random_contrast_varies_without_limits_on_the_tumour():
     ratios = [draw_signals("random", np.random.default_rng(s)).signal["tumour"] for s in range(40)]
     assert min(ratios) < 0.6
     assert max(ratios) > 1.5
+
+
+def test_balanced_steady_state_by_hand():
+    # TR -> 0: S = PD sin(a) / (1 + cos(a) + (1 - cos(a)) T1/T2)
+    short = balanced_steady_state(0.8, 600.0, 46.0, 1e-4, 60.0)
+    angle = np.deg2rad(60.0)
+    expected = 0.8 * np.sin(angle) / (1 + np.cos(angle) + (1 - np.cos(angle)) * 600 / 46)
+    assert short == pytest.approx(expected, rel=1e-4)
+    assert balanced_steady_state(0.8, 600.0, 46.0, 4.0, 60.0) == pytest.approx(expected, rel=0.06)
+
+
+def test_mixed_contrast_draws_every_kind_of_sequence():
+    models = [draw_signals("mixed", np.random.default_rng(seed)) for seed in range(120)]
+    assert {m.acquisition.sequence for m in models} == {"spoiled", "spin", "balanced"}
+    fat = [m.signal["visceral_fat"] for m in models]
+    assert min(fat) < 0 < max(fat)  # opposed phases, and fat that adds up
+    assert sum(m.signal["liver"] > 1 for m in models) not in (0, len(models))
+    for model in models:
+        assert model.signal["pancreas"] == pytest.approx(1.0)
+        assert max(model.signal.values()) <= 1 / DARKEST_PANCREAS
 
 
 def test_an_unknown_contrast_is_refused():

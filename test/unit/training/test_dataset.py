@@ -5,7 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gc_panther.errors import InputError
-from gc_panther.training.dataset import make_splits, panther_cases, write_raw_dataset
+from gc_panther.training.dataset import (
+    make_splits,
+    panther_cases,
+    read_splits,
+    write_raw_dataset,
+)
 
 
 @given(
@@ -67,3 +72,43 @@ def test_an_image_without_labels_is_named(tmp_path):
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="ImagesTr"):
         panther_cases(tmp_path)
+
+
+NAMES = ["10000_0001", "10000_0002", "10001_0001", "10002_0001"]
+
+
+def fold(train, val):
+    return {"train": train, "val": val}
+
+
+def test_splits_come_from_a_file(tmp_path):
+    folds = [fold(NAMES[:2], NAMES[2:]), fold(NAMES[2:3], NAMES[:2])]
+    (tmp_path / "splits_final.json").write_text(json.dumps(folds))
+    assert read_splits(tmp_path / "splits_final.json", NAMES, 2) == folds
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ("no json", "cannot be read"),
+        ("{}", "0 folds, the recipe 1"),
+        ('["train"]', "cannot be read"),
+        (json.dumps([{"train": NAMES}]), "cannot be read"),
+        (json.dumps([fold(NAMES[:2], NAMES[2:])] * 2), "2 folds, the recipe 1"),
+        (json.dumps([fold(NAMES, [])]), "a part of fold 0 is empty"),
+        (json.dumps([fold(NAMES[:3], ["10009_0001"])]), "unknown cases, such as 10009_0001"),
+        (json.dumps([fold(NAMES[1:], NAMES[:1])]), "patient 10000 is in both parts of fold 0"),
+    ],
+)
+def test_splits_that_cannot_be_used_say_why(document, reason, tmp_path):
+    path = tmp_path / "splits.json"
+    path.write_text(document)
+    with pytest.raises(InputError, match=reason) as caught:
+        read_splits(path, NAMES, 1)
+    assert caught.value.where == str(path)
+    assert caught.value.fix
+
+
+def test_splits_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        read_splits(tmp_path / "none.json", NAMES, 1)

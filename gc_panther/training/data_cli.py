@@ -1,0 +1,87 @@
+"""``gc-panther dataset``: look at training data, and bring them into nnU-Net's layout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gc_panther.training.panther_data import Content, DataLayout, Looked, Problem
+
+app = typer.Typer(
+    name="dataset", help="Training data in PANTHER's layout: check, import.", no_args_is_help=True
+)
+
+Data = Annotated[Path, typer.Argument(help="Folder with ImagesTr, LabelsTr, ImagesTr_unlabeled.")]
+TaskName = Annotated[str, typer.Option(help="Whose names and labels are expected.")]
+
+
+@app.command()
+def check(data: Data, task: TaskName) -> None:
+    """Look at every file and show all problems at once."""
+    content, _ = _checked(data, _layout(task))
+    print(_counts(content))
+
+
+@app.command("import")
+def import_(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="nnU-Net's raw folder, which gets DatasetNNN_Name.")],
+    task: TaskName,
+) -> None:
+    """Check the data, and write an nnU-Net raw data set without copying where that is possible."""
+    from gc_panther.training.panther_data import import_data
+
+    layout = _layout(task)
+    content, _ = _checked(data, layout)
+    folder, way = import_data(content, layout, out)
+    print(f"{_counts(content)} in {folder} ({way})")
+
+
+def _layout(task: str) -> DataLayout:
+    from gc_panther.plugins import create_plugin_manager
+    from gc_panther.training.pipeline import find_pipeline
+
+    return find_pipeline(create_plugin_manager(), task).layout
+
+
+def _checked(data: Path, layout: DataLayout) -> tuple[Content, list[Problem]]:
+    from rich.console import Console
+    from rich.table import Table
+
+    from gc_panther.training.panther_data import check_data, list_content, require_sound
+
+    content, _ = list_content(data, layout)
+    with _bar(content.files) as looked:
+        content, problems = check_data(data, layout, looked)
+    if problems:
+        table = Table("", "file", "problem", "what to do")
+        for problem in problems:
+            kind = "[red]error[/red]" if problem.fatal else "[yellow]warning[/yellow]"
+            table.add_row(kind, str(problem.file), problem.what, problem.fix)
+        Console().print(table)
+    require_sound(data, problems)
+    return content, problems
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Looked]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if not sys.stdout.isatty():
+        yield lambda path: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        bar_id = bar.add_task("files", total=total)
+        yield lambda path: bar.advance(bar_id)
+
+
+def _counts(content: Content) -> str:
+    return f"{len(content.images)} labelled and {len(content.unlabelled)} unlabelled cases"
