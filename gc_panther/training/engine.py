@@ -45,9 +45,8 @@ class Process:
 class Engine(Protocol):
     """Runs processes that do not need each other."""
 
-    @property
-    def threads(self) -> int:
-        """How many threads each process may use."""
+    def threads(self, processes: int) -> int:
+        """How many threads each of so many processes may use."""
 
     def run(self, processes: Sequence[Process]) -> list[ProcessingError]:
         """Run all of them and return what failed; a failure stops none of the others."""
@@ -65,10 +64,9 @@ class LocalEngine:
     jobs: int = 1
     device: str = "cpu"
 
-    @property
-    def threads(self) -> int:
+    def threads(self, processes: int) -> int:
         """The cores are shared out."""
-        return max(1, (os.cpu_count() or 1) // len(self._places()))
+        return max(1, (os.cpu_count() or 1) // min(len(self._places()), max(1, processes)))
 
     def run(self, processes: Sequence[Process]) -> list[ProcessingError]:
         """Run all of them, each on its GPU; when this process is stopped, all of them are."""

@@ -48,10 +48,9 @@ class RayEngine:
     folder: Path
     jobs: int = 1
 
-    @property
-    def threads(self) -> int:
+    def threads(self, processes: int) -> int:
         """A share of the cores of the machine that has the fewest."""
-        return max(1, _fewest_cores(_connected()) // self.jobs)
+        return max(1, _fewest_cores(_connected()) // min(self.jobs, max(1, processes)))
 
     def run(self, processes: Sequence[Process]) -> list[ProcessingError]:
         """Run all of them; their lines come to this process's stdout.
@@ -66,7 +65,7 @@ class RayEngine:
         folder = self.folder.resolve()
         token = folder / f"seen-{uuid.uuid4().hex}"
         token.touch()
-        threads = self.threads
+        threads = self.threads(len(processes))
         task = ray.remote(_run)
         waiting: dict[Any, Process] = {}
         failures = []

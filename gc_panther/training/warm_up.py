@@ -54,7 +54,6 @@ def train_warm_up(
         schedule=warm_up.schedule,
         fold=0,
         device=space.device,
-        threads=space.threads,
         seed=seed,
         start_from=start,
         keep_heads=True,

@@ -79,7 +79,7 @@ class TrainJob(_Job):
         schedule: given to the trainer where its class does not read the plans itself.
         fold: which part is held out.
         device: torch's name.
-        threads: of this process.
+        threads: of this process; the work folder sets it.
         seed: of weights and batches.
         start_from: checkpoint to start from.
         keep_heads: whether that checkpoint's segmentation heads are used.

@@ -94,7 +94,13 @@ class Workspace:
         return seconds
 
     def train(self, title: str, jobs: Sequence[TrainJob]) -> float:
-        """Train the networks that have no final checkpoint yet; return the seconds it took."""
+        """Train the networks that have no final checkpoint yet; return the seconds it took.
+
+        Each gets its share of the cores. The share is the same in a run that finds some finished,
+        because the number of threads changes what sums are rounded to.
+        """
+        threads = self.engine.threads(len(jobs))
+        jobs = [job.model_copy(update={"threads": threads}) for job in jobs]
         missing = [job for job in jobs if not self._final_checkpoint(job).is_file()]
         if missing:
             # A fold's folder that was deleted is asked for again.
@@ -103,8 +109,8 @@ class Workspace:
 
     @property
     def threads(self) -> int:
-        """Threads of each training."""
-        return self.engine.threads
+        """Threads of each job where there are as many as run at the same time."""
+        return self.engine.threads(self.jobs)
 
     def raw(self, dataset: str) -> Path:
         """nnU-Net's folder of a raw data set."""
@@ -131,7 +137,7 @@ class Workspace:
         path = self.folder.resolve() / "jobs" / f"{job.title.replace(' ', '_')}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(job.model_dump_json(indent=1), encoding="utf-8")
-        threads = str(self.threads)
+        threads = str(getattr(job, "threads", self.threads))
         folders = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
         return Process(
             title=job.title,
@@ -155,7 +161,7 @@ class Workspace:
             # Batches are made between a training's steps, in a fixed order. It would wait for the
             # processor anyway; a GPU would wait for the batches.
             return 0
-        return min(NNUNET_BATCH_MAKERS, self.threads)
+        return min(NNUNET_BATCH_MAKERS, getattr(job, "threads", self.threads))
 
     def _marker(self, stage: str) -> Path:
         return self.folder / "finished" / f"{stage}.json"

@@ -223,7 +223,6 @@ def _train(
             schedule=current.schedule,
             fold=fold,
             device=space.device,
-            threads=space.threads,
             seed=recipe.seed + fold,
             start_from=start,
             keep_heads=current.keep_heads,

@@ -219,7 +219,6 @@ def _train_localizer(
         schedule=localizer.schedule,
         fold=0,
         device=space.device,
-        threads=space.threads,
         seed=recipe.seed,
     )
     seconds += space.train("localizer", [job])
@@ -304,7 +303,6 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
             schedule=recipe.schedule,
             fold=fold,
             device=space.device,
-            threads=space.threads,
             seed=recipe.seed + fold,
             start_from=start,
             # The warm-up knows the labels, and maybe one more. A model of task 1 knows them where

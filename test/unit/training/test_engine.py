@@ -76,8 +76,10 @@ def test_lines_of_processes_that_run_beside_each_other_stay_whole(process, capfd
 
 def test_the_cores_are_shared_out(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 12)
-    assert LocalEngine(jobs=5).threads == 2
-    assert LocalEngine(jobs=20).threads == 1
+    assert LocalEngine(jobs=5).threads(9) == 2
+    assert LocalEngine(jobs=20).threads(20) == 1
+    # A process that is alone has them all.
+    assert LocalEngine(jobs=5).threads(1) == 12
 
 
 @pytest.fixture

@@ -96,19 +96,21 @@ def processes(*titles, gpu=False):
 def test_a_process_asks_for_its_cores_and_is_started_again_where_it_was_lost(
     ray, tmp_path, monkeypatch
 ):
-    let_run_here(monkeypatch, {"fold 0": Ending(0)})
+    let_run_here(monkeypatch, {"fold 0": Ending(0), "fold 1": Ending(0)})
     engine = RayEngine(tmp_path, jobs=2)
-    assert engine.threads == 4
-    assert engine.run(processes("fold 0")) == []
+    assert engine.threads(9) == 4
+    assert engine.threads(1) == 8
+    assert engine.run(processes("fold 0", "fold 1")) == []
     assert len(ray.started) == 1
     assert ray.options == [
         {
-            "name": "fold 0",
+            "name": name,
             "num_cpus": 4,
             "num_gpus": 0,
             "max_retries": ray_engine.RETRIES,
             "retry_exceptions": [Killed],
         }
+        for name in ("fold 0", "fold 1")
     ]
     assert list(tmp_path.iterdir()) == []
 

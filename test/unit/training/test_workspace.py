@@ -16,11 +16,16 @@ DATASET, TRAINER = "Dataset001_Tiny", "module:Trainer"
 class Recorder:
     """An engine that runs nothing."""
 
-    threads: int = 3
+    cores: int = 6
     failures: list = field(default_factory=list)
     titles: list = field(default_factory=list)
+    started: list = field(default_factory=list)
+
+    def threads(self, processes):
+        return self.cores // min(2, processes)
 
     def run(self, processes):
+        self.started += processes
         self.titles += [process.title for process in processes]
         return self.failures
 
@@ -79,9 +84,25 @@ def test_the_first_failure_is_raised_and_the_stage_is_not_finished(space):
 def test_jobs_get_the_engines_threads_and_say_whether_they_need_a_gpu(space):
     process = space._process(CallJob(title="a call", function="a:b", arguments={"device": "cuda"}))
     assert process.gpu
-    assert process.environment["OMP_NUM_THREADS"] == "3"
+    assert process.environment["OMP_NUM_THREADS"] == "6"
     assert process.environment["nnUNet_results"] == str(space.folder / "nnUNet_results")
     assert not space._process(folds(space, 1)[0]).gpu
+
+
+@pytest.mark.parametrize(("count", "threads"), [(1, "6"), (2, "3"), (5, "3")])
+def test_trainings_share_the_cores_and_one_alone_has_them_all(space, count, threads):
+    space.train("task1", folds(space, count))
+    assert {p.environment["OMP_NUM_THREADS"] for p in space.engine.started} == {threads}
+
+
+def test_a_fold_that_is_trained_again_has_the_threads_it_had(space):
+    space.train("task1", folds(space, 2))
+    final = space.results(DATASET, TRAINER) / "fold_0" / "checkpoint_final.pth"
+    final.parent.mkdir(parents=True)
+    final.touch()
+    space.train("task1", folds(space, 2))
+    assert space.engine.started[-1].title == "fold 1"
+    assert space.engine.started[-1].environment["OMP_NUM_THREADS"] == "3"
 
 
 def test_a_job_sees_its_gpu_under_no_number(tmp_path):
