@@ -20,7 +20,6 @@ from gc_panther.errors import (
     EXIT_OK,
     EXIT_USER,
     GCPantherError,
-    ProcessingError,
     UserError,
     describe,
     error_line,
@@ -347,19 +346,12 @@ def pack(
     folds: FoldsOption = None,
 ) -> None:
     """Pack a model for inference: weights only, stored once, with a checked manifest."""
-    from gc_panther.nnunet.ensemble import openvino_graph
+    from gc_panther.nnunet.deploy import pack_model
     from gc_panther.nnunet.model_folder import open_model_folder
-    from gc_panther.nnunet.openvino_graph import GRAPH_FILE, is_installed
-    from gc_panther.nnunet.pack import sizes, write_pack
+    from gc_panther.nnunet.pack import sizes
 
     model = open_model_folder(model_folder, _fold_list(folds or ""))
-    extra = {}
-    if is_installed() and not half:
-        try:
-            extra[GRAPH_FILE] = openvino_graph(model).to_json()
-        except ProcessingError as error:
-            logger.warning("the pack gets no OpenVINO graph: %s", error)
-    manifest = write_pack(model, out, half=half, extra=extra)
+    manifest = pack_model(model, out, half=half)
     size = sizes(model, manifest)
     print(
         f"{len(manifest.folds)} folds, {size['checkpoints'] / 1e6:.1f} MB of checkpoints, "

@@ -133,6 +133,11 @@ def convert(network: torch.nn.Module, patch: Sequence[int]) -> Graph:
         xml = Path(scratch) / "graph.xml"
         with torch.inference_mode():
             converted = ov.convert_model(network, example_input=example)
+        # Its own names count what this process has made before; the same network is to give the
+        # same graph.
+        converted.set_friendly_name("network")
+        for number, result in enumerate(converted.get_results()):
+            result.set_friendly_name(f"result_{number}")
         ov.save_model(converted, xml, compress_to_fp16=False)
         graph = _separate(xml.read_text(encoding="utf-8"), xml.with_suffix(".bin"), names)
     _randomise(network, generator)

@@ -11,6 +11,8 @@ import typer
 
 from gc_panther.training.pipeline import ResEnc
 
+log = logging.getLogger(__name__)
+
 #: Seconds in which a run that was just stopped may let go of the work folder.
 LOCK_WAIT = 2.0
 
@@ -59,13 +61,15 @@ def train(
         typer.Option("--from-scratch", help="Start from random weights, to see what others give."),
     ] = False,
 ) -> None:
-    """Train a task's networks and export them as plain nnU-Net model folders."""
-    from gc_panther.plugins import create_plugin_manager
+    """Train a task's networks, and export model folders and an archive for Grand Challenge."""
+    from gc_panther.plugins import create_plugin_manager, find_task
+    from gc_panther.training.archive import write_archive
     from gc_panther.training.lock import locked
     from gc_panther.training.pipeline import TrainingRequest, find_pipeline
 
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(message)s", level=logging.INFO)
-    pipeline = find_pipeline(create_plugin_manager(), task)
+    manager = create_plugin_manager()
+    pipeline = find_pipeline(manager, task)
     # Absolute paths: a job may run on another machine, and in another folder.
     request = TrainingRequest(
         preset=preset,
@@ -84,5 +88,13 @@ def train(
     )
     with locked(work / "lock", "another training", wait=LOCK_WAIT):
         folders = pipeline.train(request)
+        models = {model.name: export / model.name for model in find_task(manager, task).models}
+        missing = [name for name, folder in models.items() if not folder.is_dir()]
+        if missing:
+            log.warning(
+                "no archive for Grand Challenge: %s is not in %s", ", ".join(missing), export
+            )
+        else:
+            folders = (*folders, write_archive(models, export / f"{task}_model.tar.gz"))
     for folder in folders:
         typer.echo(folder)

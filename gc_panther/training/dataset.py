@@ -112,6 +112,15 @@ def write_raw_dataset(
     return document
 
 
+def raw_cases(folder: Path) -> list[LabelledCase]:
+    """The cases of a raw data set that :func:`write_raw_dataset` wrote."""
+    document = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    return [
+        LabelledCase(name, Path(files["images"][0]), Path(files["label"]))
+        for name, files in document["dataset"].items()
+    ]
+
+
 def make_splits(names: Iterable[str], folds: int, seed: int) -> list[dict[str, list[str]]]:
     """Cross-validation: every name is in the validation part of exactly one fold.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -153,6 +154,29 @@ def pseudo_dice(results: Path, fold: int) -> dict[str, float]:
     }
 
 
+def _commit() -> str:
+    """The commit of the source, where that is a checkout: ``, commit 0123456789ab``."""
+    import subprocess
+
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        said = [
+            subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout
+            for words in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "-uno"])
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f", commit {said[0].strip()}{' with changes' if said[1].strip() else ''}"
+
+
+def describe_splits(splits: Sequence[Mapping[str, Sequence[str]]]) -> str:
+    """One line for a model card, by which two cross-validations can be told apart."""
+    text = json.dumps([{part: sorted(split[part]) for part in split} for split in splits])
+    sizes = ", ".join(str(len(split["val"])) for split in splits)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"validation parts of {sizes} cases, SHA-256 of the splits {digest[:16]}"
+
+
 def model_card(
     title: str,
     *,
@@ -163,6 +187,7 @@ def model_card(
     results: Mapping[str, Mapping[str, float]],
     labels: Mapping[str, int],
     synthetic: bool,
+    validation: str = "",
 ) -> str:
     """The text of a ``MODEL_CARD.md``.
 
@@ -175,6 +200,7 @@ def model_card(
         results: pseudo-Dice per network, per label.
         labels: label values by name.
         synthetic: whether the networks saw nothing but phantoms.
+        validation: a table of what the cross-validation came to.
     """
     from importlib.metadata import version
 
@@ -192,8 +218,11 @@ def model_card(
     lines += ["", "## Training", "", *(f"- {fact}" for fact in training)]
     lines += [
         f"- gc-panther {version('gc-panther')}, nnunetv2 {version('nnunetv2')}, "
-        f"torch {torch.__version__}"
+        f"torch {torch.__version__}{_commit()}"
     ]
+    if validation:
+        lines += ["", "## Cross-validation", "", "The tumour of every case, in the label map of"]
+        lines += ["the one network that has not seen it.", "", validation]
     lines += ["", "## Pseudo-Dice", "", "nnU-Net's Dice over random patches of the cases held out,"]
     lines += ["mean of the last five epochs. It is not the Dice of whole cases.", ""]
     lines += ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]

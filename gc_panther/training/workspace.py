@@ -93,6 +93,10 @@ class Workspace:
         log.info("%s: finished in %.0f s", name, seconds)
         return seconds
 
+    def forget(self, name: str) -> None:
+        """Let a stage be done again."""
+        self._marker(name).unlink(missing_ok=True)
+
     def train(self, title: str, jobs: Sequence[TrainJob]) -> float:
         """Train the networks that have no final checkpoint yet; return the seconds it took.
 
@@ -104,7 +108,7 @@ class Workspace:
         missing = [job for job in jobs if not self._final_checkpoint(job).is_file()]
         if missing:
             # A fold's folder that was deleted is asked for again.
-            self._marker(f"{title}-train").unlink(missing_ok=True)
+            self.forget(f"{title}-train")
         return self.stage(f"{title}-train", lambda: self.run(missing))
 
     @property
@@ -122,6 +126,13 @@ class Workspace:
 
         name = f"{trainer.partition(':')[2]}__{PLANS_NAME}__{CONFIGURATION}"
         return self.folder / "nnUNet_results" / dataset / name
+
+    def splits(self, dataset: str) -> list[dict[str, list[str]]]:
+        """The cross-validation of a data set that is prepared."""
+        import json
+
+        path = self.folder / "nnUNet_preprocessed" / dataset / "splits_final.json"
+        return list(json.loads(path.read_text(encoding="utf-8")))
 
     def run(self, jobs: Sequence[AnyJob]) -> None:
         """Run jobs that do not need each other in processes of their own.

@@ -21,7 +21,12 @@ from gc_panther.training.dataset import (
     panther_cases,
     write_raw_dataset,
 )
-from gc_panther.training.export import export_model, model_card, pseudo_dice
+from gc_panther.training.export import (
+    describe_splits,
+    export_model,
+    model_card,
+    pseudo_dice,
+)
 from gc_panther.training.panther_data import DataLayout, check_before_training
 from gc_panther.training.pipeline import ResEnc, TrainingRequest
 from gc_panther.training.recipe import (
@@ -40,6 +45,7 @@ from gc_panther.training.students import (
     student_splits,
     unlabelled_images,
 )
+from gc_panther.training.validation import cross_validate
 from gc_panther.training.warm_up import WARM_UP_FOLDS, train_warm_up
 from gc_panther.training.worker import PrepareJob, TrainJob
 from gc_panther.training.workspace import Workspace
@@ -161,7 +167,15 @@ class Task1Training:
             seconds += taken
             learnt.append(f"round {number} of students: {found}")
         results = space.results(finished.dataset, TRAINER)
-        card = _card(recipe, request, seconds, results, len(cases), learnt)
+        validation = cross_validate(
+            space,
+            title=finished.title,
+            dataset=finished.dataset,
+            trainer=TRAINER,
+            tumour=LABELS["tumour"],
+        )
+        learnt.append(describe_splits(space.splits(finished.dataset)))
+        card = _card(recipe, request, seconds, results, len(cases), learnt, validation.markdown)
         return export_model(results, range(recipe.folds), request.export / self.task, card=card)
 
     def _data(
@@ -334,6 +348,7 @@ def _card(
     results: Path,
     cases: int,
     learnt: Sequence[str],
+    validation: str,
 ) -> str:
     synthetic = request.data is None
     data = [f"{cases} labelled cases, {recipe.folds} folds"]
@@ -368,4 +383,5 @@ def _card(
         results={f"fold {k}": pseudo_dice(results, k) for k in range(recipe.folds)},
         labels=LABELS,
         synthetic=synthetic,
+        validation=validation,
     )

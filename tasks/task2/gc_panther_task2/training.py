@@ -27,7 +27,12 @@ from gc_panther.training.dataset import (
     panther_cases,
     write_raw_dataset,
 )
-from gc_panther.training.export import export_model, model_card, pseudo_dice
+from gc_panther.training.export import (
+    describe_splits,
+    export_model,
+    model_card,
+    pseudo_dice,
+)
 from gc_panther.training.panther_data import DataLayout, check_before_training
 from gc_panther.training.pipeline import TrainingRequest
 from gc_panther.training.plans import network_of_plans
@@ -42,6 +47,7 @@ from gc_panther.training.recipe import (
     describe_schedule,
     load_preset,
 )
+from gc_panther.training.validation import cross_validate
 from gc_panther.training.warm_up import WARM_UP_FOLDS, train_warm_up
 from gc_panther.training.worker import PrepareJob, TrainJob
 from gc_panther.training.workspace import Workspace
@@ -314,6 +320,9 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
     ]
     seconds += space.train("task2", jobs)
     results = space.results(DATASET, TRAINER)
+    validation = cross_validate(
+        space, title="task2", dataset=DATASET, trainer=TRAINER, tumour=LABELS["tumour"]
+    )
     card = model_card(
         "Pancreatic tumour on T2-weighted MRI (task 2)",
         purpose="An ensemble of residual encoder U-Nets for PANTHER's task 2, trained by nnU-Net's "
@@ -323,6 +332,7 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
             data,
             *(f"warm-up: {_describe_phantoms(w.phantoms)}" for w in recipe.warm_up),
             f"crops: {crops.description}",
+            describe_splits(space.splits(DATASET)),
             _describe_labels(recipe),
         ],
         training=[
@@ -334,6 +344,7 @@ def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest
         results={f"fold {k}": pseudo_dice(results, k) for k in range(recipe.folds)},
         labels=recipe.labels,
         synthetic=request.data is None,
+        validation=validation.markdown,
     )
     return export_model(results, range(recipe.folds), request.export / "task2", card=card)
 

@@ -32,6 +32,7 @@ from gc_panther.training.recipe import (
     load_preset,
 )
 from gc_panther.training.transfer import read_weights
+from gc_panther.training.worker import Images, PredictJob, predict
 from gc_panther.training.workspace import Workspace
 
 PACKAGE = Path(gc_panther_task1.__file__).parent
@@ -157,6 +158,10 @@ def data(tmp_path_factory):
     return folder
 
 
+def image_of(folder, case):
+    return folder / "ImagesTr" / f"{case}_0000.mha"
+
+
 @pytest.mark.slow
 def test_from_data_to_a_model_folder_that_stock_nnunet_loads(
     data, tmp_path, nnunets_lookup, caplog
@@ -174,6 +179,30 @@ def test_from_data_to_a_model_folder_that_stock_nnunet_loads(
     ]
     assert "Not for clinical use" in (model / "MODEL_CARD.md").read_text()
     assert "dataset" not in json.loads((model / "dataset.json").read_text())
+    card = (model / "MODEL_CARD.md").read_text()
+    assert "| Dice |" in card
+    assert "validation parts of 1, 1 cases, SHA-256 of the splits" in card
+
+    report = tmp_path / "work" / "report" / "task1"
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert [(c["case"], c["fold"]) for c in metrics["cases"]] == [
+        (split["val"][0], fold)
+        for fold, split in enumerate(make_splits(["10000_0001", "10001_0001"], 2, 0))
+    ]
+    # What the report scores is what each fold's own network predicts.
+    for case in metrics["cases"]:
+        label = tmp_path / "work" / "validation" / "task1" / f"fold_{case['fold']}"
+        again = tmp_path / "again.mha"
+        predict(
+            PredictJob(
+                title="again",
+                model=model,
+                folds=(case["fold"],),
+                images=(Images(image=image_of(data, case["case"]), label=again),),
+            )
+        )
+        assert again.read_bytes() == (label / f"{case['case']}.mha").read_bytes()
+        again.unlink()
 
     checkpoints = [model / f"fold_{fold}" / "checkpoint_final.pth" for fold in (0, 1)]
     contents = [torch.load(path, weights_only=True) for path in checkpoints]
@@ -195,6 +224,8 @@ def test_from_data_to_a_model_folder_that_stock_nnunet_loads(
     results = next((tmp_path / "work" / "nnUNet_results").glob("*/*"))
     assert results.name == f"nnUNetTrainer_Student__{PLANS_NAME}__{CONFIGURATION}"
     kept = (results / "fold_0" / "checkpoint_final.pth").stat().st_mtime_ns
+    labels = sorted((tmp_path / "work" / "validation").rglob("*.mha"))
+    made = [path.stat().st_mtime_ns for path in labels]
     shutil.rmtree(results / "fold_1")
     (tmp_path / "work" / "finished" / "task1-train.json").unlink()
     with caplog.at_level(logging.INFO):
@@ -202,6 +233,8 @@ def test_from_data_to_a_model_folder_that_stock_nnunet_loads(
     assert "task1-prepare: finished earlier" in caplog.messages
     assert (results / "fold_0" / "checkpoint_final.pth").stat().st_mtime_ns == kept
     assert (results / "fold_1" / "checkpoint_final.pth").is_file()
+    again = [path.stat().st_mtime_ns for path in labels]
+    assert (again[0] == made[0], again[1] == made[1]) == (True, False)
 
     with pytest.raises(UserError, match="another recipe"):
         Task1Training().train_recipe(recipe.model_copy(update={"seed": 9}), request)
