@@ -36,10 +36,10 @@ def hold(name: str) -> None:
 
 def start_ray() -> None:
     """Two workers, whatever the machine has."""
+    # As the engine does where it starts Ray itself; Ray reads them when it is imported.
+    os.environ.update(dict.fromkeys(ray_engine._OFF, "0"))
     import ray
 
-    # As the engine does where it starts Ray itself.
-    os.environ.update(dict.fromkeys(ray_engine._OFF, "0"))
     ray.init(num_cpus=2, include_dashboard=False)
 
 

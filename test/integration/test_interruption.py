@@ -177,7 +177,10 @@ def test_a_training_killed_in_every_stage_ends_as_if_it_had_not_been(start, wait
         expected, found = undisturbed.weights(fold), run.weights(fold)
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert sorted(path.name for path in run.export.iterdir()) == ["task1"]
+    assert sorted(path.name for path in run.export.iterdir()) == [
+        "task1",
+        "task1_model.tar.gz",
+    ]
     shutil.rmtree(run.folder)
 
 
