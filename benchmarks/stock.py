@@ -32,7 +32,7 @@ def with_stock_trainer(folder: Path, target: Path) -> Path:
                 "network_weights": model.read_weights(fold),
                 "trainer_name": "nnUNetTrainer",
                 "init_args": {"configuration": model.configuration},
-                "inference_allowed_mirroring_axes": model.mirroring_axes,
+                "inference_allowed_mirroring_axes": model.mirroring_axes or None,
             },
             file,
         )

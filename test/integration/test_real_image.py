@@ -5,6 +5,7 @@ The image is not part of the project: give one with GC_PANTHER_TEST_MRI.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -53,3 +54,16 @@ def test_a_real_mri(task, tmp_path):
     sitk.WriteImage(image, str(oblique))
     # The same voxels: only where they lie in the room is another.
     assert np.array_equal(predict(task, oblique, tmp_path / "o.nii.gz"), as_it_is)
+
+
+def test_the_pancreas_is_found_and_most_of_the_image_left_out(tmp_path):
+    """The place itself has no reference here: only that the box is a part of the image."""
+    report = tmp_path / "report.json"
+    arguments = ["predict", "task2", str(IMAGE), "-o", str(tmp_path / "mask.mha")]
+    options = ["--report", str(report), "--folds", "0", "--no-mirroring", "--device", "cpu"]
+    assert cli.invoke([*arguments, *options]) == 0
+    document = json.loads(report.read_text())
+    assert not any("pancreas" in note for note in document["notes"])
+    box = np.subtract(document["roi"]["stop_xyz"], document["roi"]["start_xyz"])
+    size = read_image(IMAGE).geometry.size_xyz
+    assert 0.05 <= np.prod(box) / np.prod(size) <= 2 / 3
