@@ -48,7 +48,9 @@ RequireGpuOption = Annotated[
 ]
 ModelDirOption = Annotated[
     Path | None,
-    typer.Option(help="Weights that go before /opt/ml/model and the bundled ones."),
+    typer.Option(
+        help="Weights, a folder or model.tar.gz, that go before /opt/ml/model and the bundled ones."
+    ),
 ]
 CombineOption = Annotated[
     str | None,

@@ -43,7 +43,7 @@ class Settings:
         input: the platform's input folder. Kept unresolved: it is a symlink that the platform
             recreates between cases.
         output: the platform's output folder.
-        model_dir: a folder of weights that goes before all others, or None.
+        model_dir: a folder or an archive of weights that goes before all others, or None.
         platform_model_dir: where the platform unpacks the uploaded model.
         resources: the folder of the bundled weights.
         scratch: parent of temporary folders, or None for the system's.

@@ -18,6 +18,8 @@ from gc_panther.errors import InputError
 from gc_panther.task import Interface, Socket, Task
 
 INPUTS_FILE = "inputs.json"
+#: Bytes; the platform's have less than two thousand.
+_LONGEST_LIST = 1 << 20
 
 #: Endings of the images the platform writes.
 IMAGE_ENDINGS = (".mha", ".tif", ".tiff")
@@ -80,11 +82,11 @@ def find_inputs(folder: Path, task: Task) -> InputFiles:
 
     Raises:
         InputError: a folder or an image is missing, there is more than one image, the sockets fit
-            none of the task's interfaces, or ``inputs.json`` is damaged.
+            none of the task's interfaces, ``inputs.json`` is damaged, or a link leads elsewhere.
     """
     if not folder.is_dir():
         raise InputError("there is no input folder", where=folder, fix="Mount the case there")
-    entries = _read_entries(folder / INPUTS_FILE)
+    entries = _read_entries(folder)
     if entries is None:
         interface = _interface_from_folders(folder, task)
         paths = {socket.slug: socket.relative_path for socket in interface.inputs}
@@ -102,9 +104,13 @@ def find_inputs(folder: Path, task: Task) -> InputFiles:
     return InputFiles(interface, images, _stem(name))
 
 
-def _read_entries(file: Path) -> list[tuple[SocketEntry, ImageEntry | None]] | None:
+def _read_entries(folder: Path) -> list[tuple[SocketEntry, ImageEntry | None]] | None:
+    file = folder / INPUTS_FILE
     if not file.is_file():
         return None
+    _refuse_links_outwards(folder, file)
+    if file.stat().st_size > _LONGEST_LIST:
+        raise InputError(f"{INPUTS_FILE} is too long to be the platform's", where=file)
     try:
         listed = TypeAdapter(list[InputEntry]).validate_python(
             json.loads(file.read_text(encoding="utf-8"))
@@ -116,7 +122,8 @@ def _read_entries(file: Path) -> list[tuple[SocketEntry, ImageEntry | None]] | N
         raise InputError(
             f"{INPUTS_FILE} is not understood ({place}: {first['msg']})", where=file
         ) from error
-    except ValueError as error:
+    # Brackets within brackets exhaust the parser.
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{INPUTS_FILE} is not valid JSON ({error})", where=file) from error
     entries = []
     for entry in listed:
@@ -180,7 +187,16 @@ def _single_image(folder: Path, relative_path: str, socket: Socket) -> Path:
             where=place,
             fix="Leave exactly one image in this folder",
         )
+    _refuse_links_outwards(folder, images[0])
     return images[0]
+
+
+def _refuse_links_outwards(folder: Path, file: Path) -> None:
+    """The input folder may be a link itself; nothing in it may lead out of it."""
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            "a link in the input folder leads out of it", where=file, fix="Copy the file there"
+        )
 
 
 def _stem(name: str) -> str:

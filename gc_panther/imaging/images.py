@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from gc_panther.case import Geometry, Volume
 from gc_panther.errors import InputError, OutputError
+from gc_panther.imaging.headers import check_header, check_voxels
 
 #: Endings of formats whose pixels lie in a second file, which cannot be replaced in one step.
 TWO_FILE_ENDINGS = (".mhd", ".nhdr", ".hdr", ".img")
@@ -21,6 +22,9 @@ TWO_FILE_ENDINGS = (".mhd", ".nhdr", ".hdr", ".img")
 def read_image(path: Path) -> Volume:
     """Read a three-dimensional image with one value per voxel.
 
+    The file may come from anywhere: what its header asks for is checked first
+    (:mod:`gc_panther.imaging.headers`).
+
     Args:
         path: a file in any format that SimpleITK reads.
 
@@ -28,8 +32,8 @@ def read_image(path: Path) -> Volume:
         The pixels as stored (type and order unchanged) with their geometry.
 
     Raises:
-        InputError: the file is missing, empty or damaged, or holds something else than a 3-D
-            image of finite real numbers.
+        InputError: the file is missing, empty or damaged, too large, takes its pixels from
+            elsewhere, or holds something else than a 3-D image of finite real numbers.
     """
     path = Path(path)
     if not path.is_file():
@@ -39,11 +43,13 @@ def read_image(path: Path) -> Volume:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
+        check_header(path, reader.GetImageIOFromFileName(str(path)))
         # The header first: a wrong kind of image is refused before its pixels are loaded.
         reader.ReadImageInformation()
         _check_kind(
             reader.GetSize(), reader.GetNumberOfComponents(), reader.GetPixelID(), where=path
         )
+        check_voxels(reader.GetSize(), where=path)
         _check_nifti_length(path, reader)
         image = reader.Execute()
     # SimpleITK raises nothing more specific; the others come from a damaged gzip stream.
@@ -164,7 +170,10 @@ def _check_nifti_length(path: Path, reader: sitk.ImageFileReader) -> None:
         length = path.stat().st_size
     else:
         with gzip.open(path) as stream:
-            length = sum(map(len, iter(lambda: stream.read(1 << 20), b"")))
+            length = 0
+            # No further than the image goes: what follows may be endless.
+            while length < expected and (data := stream.read(1 << 20)):
+                length += len(data)
     if length < expected:
         raise EOFError(f"{length} of {expected} bytes are there")
 

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from gc_panther.case import XYZ, Geometry, Volume
 from gc_panther.imaging.geometry import physical_points
+from gc_panther.imaging.headers import check_voxels
 from gc_panther.imaging.images import to_sitk
 
 _INTERPOLATORS = {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor}
@@ -50,11 +51,15 @@ def resample(
         volume: what to resample.
         spacing_xyz: the new distance of voxel centres along x, y, z, mm.
         interpolator: ``linear`` gives float32, ``nearest`` keeps the type (for labels).
+
+    Raises:
+        InputError: it would become too large.
     """
     # Without origin and direction, so that rounding in them cannot change a voxel's value: the
     # same image stored in another order gives the same result to the last bit.
     plain = Geometry(volume.geometry.size_xyz, volume.geometry.spacing_xyz)
     target = resampled_geometry(plain, spacing_xyz)
+    check_voxels(target.size_xyz, where="image", doing=f"resampled to {spacing_xyz} mm")
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(target.size_xyz)
     resampler.SetOutputSpacing(target.spacing_xyz)

@@ -178,6 +178,9 @@ def read_manifest(folder: Path) -> PackManifest:
             where=path,
             fix="Copy the pack again, or make it anew with gc-panther pack",
         ) from error
+    unknown = sorted(set(manifest.folds.values()) - manifest.files.keys())
+    if unknown:
+        raise WeightsError(f"the manifest lacks the digest of {unknown[0]}", where=path)
     for name, wanted in manifest.files.items():
         file = folder / name
         if Path(name).name != name:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gc_panther.case import Volume
 from gc_panther.errors import WeightsError
+from gc_panther.imaging.headers import check_voxels
 from gc_panther.nnunet.resampling import resample
 
 Box = tuple[tuple[int, int], ...]
@@ -52,6 +53,7 @@ def preprocess(volume: Volume, plans_manager: Any, configuration: Any) -> Networ
         configuration: its ConfigurationManager.
 
     Raises:
+        InputError: the image would become too large at the network's spacing.
         WeightsError: the model wants another preprocessor than nnU-Net's default.
     """
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
@@ -76,6 +78,7 @@ def preprocess(volume: Volume, plans_manager: Any, configuration: Any) -> Networ
     )
     target = configuration.spacing
     shape = np.maximum(compute_new_shape(data.shape[1:], spacing, target), 1)
+    check_voxels(shape, where="image", doing="resampled for the network")
     data = resample(data, shape, spacing, target, configuration.resampling_fn_data)
     return NetworkInput(np.ascontiguousarray(data), spacing, image.shape, box)
 

@@ -1,4 +1,8 @@
-"""Where the weights are: ``--model-dir``, then the platform's folder, then the bundled ones."""
+"""Where the weights are: ``--model-dir``, then the platform's folder, then the bundled ones.
+
+``--model-dir`` may name an archive, ``model.tar.gz``, instead: what is uploaded can be tried as
+it is.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gc_panther.errors import WeightsError
+from gc_panther.runtime.archives import is_archive, unpacked
 from gc_panther.settings import Settings
 from gc_panther.task import ModelRequirement, Task
 
@@ -14,8 +19,14 @@ _MODEL_FILES = ("plans.json", "dataset.json")
 
 
 def weight_roots(settings: Settings, model_dir: Path | None = None) -> tuple[Path, ...]:
-    """The folders weights are looked for in, the first one first."""
+    """The folders weights are looked for in, the first one first.
+
+    Raises:
+        WeightsError: the chosen one is an archive that is missing, damaged or hostile.
+    """
     chosen = model_dir or settings.model_dir
+    if chosen is not None and is_archive(chosen):
+        chosen = unpacked(chosen, settings.scratch)
     roots = (chosen, settings.platform_model_dir, settings.resources)
     return tuple(root for root in roots if root is not None)
 

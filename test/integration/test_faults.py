@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,13 +28,14 @@ MASKS = "images/pancreatic-tumor-segmentation"
 def run(
     output: Path,
     *options: str,
+    given: Path = CASE / "input",
     before: Sequence[str] = (),
     limits: Callable[[], None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """`gc-panther run` in a process; a hang would be its end, not the test's."""
     command = [sys.executable, "-c", "from gc_panther.cli import main; main()", "run"]
     command += ["--task", "task1", "--device", "cpu", "--folds", "0", "--no-mirroring"]
-    command += ["--input", str(CASE / "input"), "--output", str(output), *options]
+    command += ["--input", str(given), "--output", str(output), *options]
     return subprocess.run(
         [*before, *command],
         capture_output=True,
@@ -171,3 +173,43 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     # MetaIO, which writes the image, has its own line before ours.
     done.stderr = done.stderr.strip().splitlines()[-1]
     assert_one_clear_line(done, output, os.fspath(output))
+
+
+META = (
+    "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
+    "{more}Offset = 0 0 0\nElementSpacing = {spacing} {spacing} {spacing}\nDimSize = {size}\n"
+    "ElementType = MET_UCHAR\nElementDataFile = {file}\n"
+)
+CUBE = {"size": "10 10 10", "spacing": "1", "file": "LOCAL", "more": "", "pixels": bytes(1000)}
+BOMB = zlib.compress(bytes(256 << 20), 9)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"size": "5000 5000 4000"}, "too large"),
+        ({"spacing": "100000"}, "too large when resampled"),
+        ({"file": "/etc/passwd"}, "wants the pixels from elsewhere"),
+        ({"file": "%s%s%s%n 1 10 1"}, "wants the pixels from elsewhere"),
+        (
+            {
+                "size": "640 640 1024",
+                "more": f"CompressedData = True\nCompressedDataSize = {len(BOMB)}\n",
+                "pixels": BOMB,
+            },
+            "too large",
+        ),
+    ],
+    ids=["100 GB", "huge voxels", "another file", "format string", "bomb"],
+)
+def test_a_hostile_image_is_refused_in_little_memory(
+    change: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    values = {**CUBE, **change}
+    pixels = values.pop("pixels")
+    assert isinstance(pixels, bytes)
+    folder = tmp_path / "input" / "images" / "abdominal-t1-mri"
+    folder.mkdir(parents=True)
+    (folder / "case.mha").write_bytes(META.format(**values).encode() + pixels)
+    done = run(tmp_path / "output", given=tmp_path / "input", limits=data_limit(3072))
+    assert_one_clear_line(done, tmp_path / "output", said)

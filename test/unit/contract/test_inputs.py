@@ -107,3 +107,27 @@ def test_a_missing_input_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no input folder") as caught:
         find_inputs(tmp_path / "nowhere", TwoInterfaces())
     assert str(tmp_path / "nowhere") in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["images/a/x.mha", "images/a", "inputs.json"])
+def test_a_link_that_leads_out_of_the_input_folder_is_refused(tmp_path: Path, what: str) -> None:
+    folder = put(tmp_path / "input", [entry("a", "images/a")], "images/a/x.mha")
+    (folder / what).rename(tmp_path / "elsewhere")
+    (folder / what).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="leads out of it"):
+        find_inputs(folder, TwoInterfaces())
+
+
+def test_a_link_within_the_input_folder_is_followed(tmp_path: Path) -> None:
+    put(tmp_path, [entry("a", "images/a")], "images/b/x.mha")
+    (tmp_path / "images/a").symlink_to("b")
+    assert find_inputs(tmp_path, TwoInterfaces()).images["a"] == tmp_path / "images/a/x.mha"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("[" * 100_000, "not valid JSON"), ("[" + " " * (1 << 20) + "]", "too long")],
+)
+def test_a_list_that_exhausts_its_reader_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        find_inputs(put(tmp_path, text), TwoInterfaces())

@@ -177,6 +177,14 @@ def test_a_manifest_cannot_name_files_outside(packed):
         open_model_folder(packed)
 
 
+def test_a_fold_cannot_lie_outside_either(packed):
+    manifest = json.loads((packed / MANIFEST).read_text())
+    manifest["folds"]["0"] = "../fold_0.safetensors"
+    (packed / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match=r"lacks the digest of \.\./fold_0"):
+        open_model_folder(packed)
+
+
 def test_a_missing_fold_is_an_error(packed):
     with pytest.raises(WeightsError, match="fold 4 is missing"):
         open_model_folder(packed, (0, 4))

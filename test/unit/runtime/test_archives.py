@@ -1,0 +1,97 @@
+"""Model archives are unpacked whole, or refused."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from gc_panther.errors import WeightsError
+from gc_panther.runtime.archives import is_archive, unpack, unpacked
+from gc_panther.runtime.weights import find_models, weight_roots
+from gc_panther.settings import read_settings
+
+
+def archive(path: Path, *members: tuple[str, bytes | str], mode: str = "w:gz") -> Path:
+    """Files by name; a text is where a symbolic link leads."""
+    with tarfile.open(path, mode) as file:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                member.type, member.linkname = tarfile.SYMTYPE, content
+                file.addfile(member)
+            else:
+                member.size = len(content)
+                file.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_an_archive_serves_as_a_folder(tmp_path):
+    path = archive(tmp_path / "model.tar.gz", ("task/plans.json", b"{}"))
+    assert is_archive(path)
+    settings = read_settings({"GC_PANTHER_SCRATCH": str(tmp_path)})
+    root = weight_roots(settings, path)[0]
+    assert root.parent == tmp_path
+    assert (root / "task/plans.json").read_bytes() == b"{}"
+    assert unpacked(path, tmp_path) == root
+
+    class Needy:
+        name = "needy"
+        models = (type("Model", (), {"name": "task", "folds": (), "source": ""}),)
+
+    assert find_models(Needy(), (root,), explicit=True) == {"task": root / "task"}
+
+
+def test_a_folder_may_be_named_like_an_archive(tmp_path):
+    (tmp_path / "model.tar.gz").mkdir()
+    assert not is_archive(tmp_path / "model.tar.gz")
+    assert not is_archive(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("../outside", b"x", "leads out of its folder"),
+        ("task/../../outside", b"x", "leads out of its folder"),
+        ("task/link", "/etc/passwd", "holds a link"),
+        ("task/link", "plans.json", "holds a link"),
+    ],
+)
+def test_what_leads_elsewhere_is_refused(tmp_path, name, content, said):
+    path = archive(tmp_path / "model.tar.gz", ("task/plans.json", b"{}"), (name, content))
+    with pytest.raises(WeightsError, match=said) as caught:
+        unpack(path, tmp_path / "deep" / "folder")
+    assert str(path) in str(caught.value)
+    assert not list(tmp_path.rglob("outside"))
+    assert not list(tmp_path.rglob("link"))
+
+
+def test_an_absolute_name_stays_inside(tmp_path):
+    path = archive(tmp_path / "model.tar.gz", (f"{tmp_path}/outside", b"x"))
+    unpack(path, tmp_path / "folder")
+    assert not (tmp_path / "outside").exists()
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    bomb = tarfile.TarInfo("task/fold_0.safetensors")
+    bomb.size = 1 << 40
+    path = tmp_path / "model.tar"
+    path.write_bytes(bomb.tobuf())
+    with pytest.raises(WeightsError, match="far more than weights"):
+        unpack(path, tmp_path / "folder")
+    assert not list((tmp_path / "folder").rglob("*"))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
+def test_a_damaged_archive(tmp_path, kept):
+    content = bytes(range(256)) * 50
+    path = archive(tmp_path / "model.tar.gz", ("a", content), ("b", content[::-1]))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(WeightsError, match="damaged or incomplete"):
+        unpack(path, tmp_path / "folder")
+
+
+def test_a_missing_archive(tmp_path):
+    with pytest.raises(WeightsError, match="no such model archive"):
+        weight_roots(read_settings({}), tmp_path / "model.tar.gz")
