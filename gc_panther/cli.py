@@ -362,6 +362,27 @@ def pack(
     print(f"pack: {out}")
 
 
+def submit(
+    algorithm: Annotated[str, typer.Argument(help="Its slug: the last part of its address.")],
+    image: Annotated[Path, typer.Argument(help="Any format SimpleITK and the platform read.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The mask to write.")],
+    job: Annotated[
+        str, typer.Option(help="Wait for a job that was started earlier for this image.")
+    ] = "",
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the job.")] = 3600.0,
+    url: Annotated[str, typer.Option(help="The platform's REST interface.")] = "",
+) -> None:
+    """Let an algorithm on Grand Challenge segment an image, and fetch the mask.
+
+    The token is read from GRAND_CHALLENGE_AUTHORIZATION. Needs gc-panther[submit].
+    """
+    from gc_panther.harness.submit import PLATFORM, Submission
+    from gc_panther.harness.submit import submit as submit_image
+
+    submission = Submission(algorithm, image, output, job, timeout, url or PLATFORM)
+    print(f"mask: {submit_image(submission)}")
+
+
 def build_app(manager: pluggy.PluginManager) -> typer.Typer:
     """The whole command line, with the commands that plugins add."""
     app = typer.Typer(
@@ -371,7 +392,7 @@ def build_app(manager: pluggy.PluginManager) -> typer.Typer:
         add_completion=False,
     )
     app.callback(invoke_without_command=True)(_root)
-    for command in (run, serve, predict, tasks, info, doctor, pack):
+    for command in (run, serve, predict, tasks, info, doctor, pack, submit):
         app.command()(command)
     app.add_typer(phantom_cli.app, name="phantom", help="Make digital abdominal MR phantoms.")
     app.add_typer(data_cli.app, name="dataset", help="Check and import training data.")

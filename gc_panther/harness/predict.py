@@ -52,7 +52,7 @@ def predict(
             f"{task.name} needs several images at once",
             fix="Use `gc-panther run` with an input folder",
         )
-    _check_targets(image_path, mask_path, report_path, picture_path)
+    check_targets(image_path, mask_path, report_path, picture_path)
     with told_to_plugins(manager, task):
         image = read_image(image_path)
         case = Case(_stem(image_path), {socket.slug: image}, {socket.slug: image_path})
@@ -74,7 +74,7 @@ def predict(
     return report
 
 
-def _check_targets(image: Path, mask: Path, *others: Path | None) -> None:
+def check_targets(image: Path, mask: Path, *others: Path | None) -> None:
     """Refuse what would fail after minutes of work, or would cost the user the image."""
     for target in (mask, *others):
         if target is None:
