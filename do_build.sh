@@ -1,27 +1,49 @@
 #!/usr/bin/env bash
-# Builds a task's image: ./do_build.sh task2 [--api invoke|exec]
+# Builds a task's image: ./do_build.sh task2 [--api invoke|exec] [--device gpu|cpu] [--tag NAME]
 #
 # --api invoke   the platform's current interface (default): a server, the networks loaded once
 # --api exec     its first interface: one start per case
+# --device gpu   refuse a torch without CUDA; cpu: refuse one with it, which is gigabytes larger.
+#                Without it, the image has the torch that the registry gives.
+# --tag NAME     of the image, gc-panther-TASK if not given
 # BASE_IMAGE=python:3.11-slim-bookworm  another base with Python 3.11 or newer
+# TORCH_INDEX_URL=…                     a further index for torch, such as PyTorch's of CPU builds
 # If wheels/ holds wheels (scripts/make_wheels.sh fills it), nothing is fetched from a registry.
+# A bill of materials and an audit of what the image holds are written to out/bill/.
 source "$(dirname "$0")/scripts/common.sh"
 require_task "${1:-}"
+task=$1
+shift
 api=invoke
-if [ "${2:-}" = --api ]; then
-    api=${3:-}
-elif [ $# -gt 1 ]; then
-    fail "'$2' is not understood: ./do_build.sh $1 [--api invoke|exec]" 2
-fi
-case $api in
-    invoke | exec) ;;
-    *) fail "--api takes invoke or exec" 2 ;;
-esac
-engine_answers || fail "no Docker engine answers. Start one, or try the task without: ./do_test_run.sh $1"
+device=
+image=$(image_of "$task")
+while [ $# -gt 0 ]; do
+    case "$1 ${2:-}" in
+        "--api invoke" | "--api exec") api=$2 ;;
+        "--device gpu" | "--device cpu") device=$2 ;;
+        "--api "*) fail "--api takes invoke or exec" 2 ;;
+        "--device "*) fail "--device takes gpu or cpu" 2 ;;
+        "--tag "?*) image=$2 ;;
+        *) fail "'$1' is not understood: ./do_build.sh $task [--api invoke|exec] [--device gpu|cpu]" 2 ;;
+    esac
+    shift 2
+done
+engine_answers || fail "no Docker engine answers. Start one, or try the task without: ./do_test_run.sh $task"
 cd "$ROOT"
 mkdir -p wheels
 arguments=(--build-arg "API=$api")
 [ -n "${BASE_IMAGE:-}" ] && arguments+=(--build-arg "BASE_IMAGE=$BASE_IMAGE")
-say "Building $(image_of "$1") ($api) from Dockerfile.$1"
-docker build --platform linux/amd64 "${arguments[@]}" -f "Dockerfile.$1" -t "$(image_of "$1")" .
-say "Built $(image_of "$1"): $(docker image inspect -f '{{.Size}}' "$(image_of "$1")" | numfmt --to=iec) bytes"
+[ -n "${TORCH_INDEX_URL:-}" ] && arguments+=(--build-arg "TORCH_INDEX_URL=$TORCH_INDEX_URL")
+say "Building $image ($api) from Dockerfile.$task"
+docker build --platform linux/amd64 "${arguments[@]}" -f "Dockerfile.$task" -t "$image" .
+if [ -n "$device" ]; then
+    cuda=$(docker run --rm --network none --entrypoint python3 "$image" -c \
+        "import torch; print(torch.version.cuda or 'none')")
+    case $device$cuda in
+        gpunone) fail "the image's torch has no CUDA; name an index that has it as TORCH_INDEX_URL" ;;
+        cpu*[0-9]) fail "the image's torch brings CUDA $cuda, which a CPU does not need; name PyTorch's index of CPU builds as TORCH_INDEX_URL" ;;
+    esac
+fi
+python3 "$ROOT/scripts/audit/bill.py" "$image" "$ROOT/out/bill/$task" ||
+    say "No bill of materials was written (see above); the image itself is built"
+say "Built $image: $(docker image inspect -f '{{.Size}}' "$image" | numfmt --to=iec) bytes"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Segments the bundled case of a task and compares the mask with the reference:
 #     ./do_test_run.sh [TASK] [--device cpu|gpu]      task2 and cpu where nothing is said
-#     ./do_test_run.sh [TASK] --as-platform [--instance g4dn.xlarge]
+#     ./do_test_run.sh [TASK] --as-platform [--instance g4dn.xlarge] [--model model.tar.gz]
 # The second form drives the image with the platform's own shim and judges what it gives.
 # In a container as the platform starts it where a Docker engine answers, in .venv otherwise; the
 # mask is the same. GC_PANTHER_NO_DOCKER=1 chooses .venv.
@@ -9,7 +9,7 @@ source "$(dirname "$0")/scripts/common.sh"
 task=task2
 device=cpu
 as_platform=
-instance=()
+platform=()
 while [ $# -gt 0 ]; do
     case $1 in
         --device)
@@ -25,7 +25,12 @@ while [ $# -gt 0 ]; do
             ;;
         --instance)
             [ -n "${2:-}" ] || fail "--instance takes the name of one, such as g4dn.xlarge" 2
-            instance=(--instance "$2")
+            platform+=(--instance "$2")
+            shift 2
+            ;;
+        --model)
+            [ -f "${2:-}" ] || fail "--model takes a model.tar.gz that is there; '${2:-}' is not" 2
+            platform+=(--model "$(realpath "$2")")
             shift 2
             ;;
         *)
@@ -39,9 +44,9 @@ if [ -n "$as_platform" ]; then
     engine_answers || fail "no Docker engine answers, and the platform's shim runs in the image"
     docker image inspect "$(image_of "$task")" > /dev/null 2>&1 || "$ROOT/do_build.sh" "$task"
     set_up_environment run
-    exec "$PY" "$ROOT/scripts/emulation/emulate.py" "$task" "${instance[@]}"
+    exec "$PY" "$ROOT/scripts/emulation/emulate.py" "$task" "${platform[@]}"
 fi
-[ ${#instance[@]} = 0 ] || fail "--instance goes with --as-platform" 2
+[ ${#platform[@]} = 0 ] || fail "--instance and --model go with --as-platform" 2
 case_folder=$ROOT/test/cases/$task
 out=$ROOT/out/$task
 image=$(image_of "$task")

@@ -321,9 +321,12 @@ def doctor(
     from gc_panther.harness.doctor import examine
     from gc_panther.plugins import create_plugin_manager, registered_tasks
 
-    settings = read_settings()
-    chosen = registered_tasks(create_plugin_manager()).values()
-    findings = examine(chosen, settings, device or settings.device)
+    if as_json:
+        # Nothing but JSON goes to stdout.
+        logging.getLogger().setLevel(logging.ERROR)
+    settings, manager = read_settings(), create_plugin_manager()
+    chosen = registered_tasks(manager).values()
+    findings = examine(chosen, manager, settings, device or settings.device)
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

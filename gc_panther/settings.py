@@ -12,6 +12,7 @@ from gc_panther.errors import UserError
 #: setting -> (environment variable, default). An empty default means "not set".
 VARIABLES: Mapping[str, tuple[str, str]] = {
     "task": ("GC_PANTHER_TASK", ""),
+    "api": ("GC_PANTHER_API", ""),
     "input": ("GC_PANTHER_INPUT", "/input"),
     "output": ("GC_PANTHER_OUTPUT", "/output"),
     "model_dir": ("GC_PANTHER_MODEL_DIR", ""),
@@ -40,6 +41,7 @@ class Settings:
 
     Attributes:
         task: the task of this container, or empty.
+        api: the platform's interface that this container serves, ``invoke`` or ``exec``, or empty.
         input: the platform's input folder. Kept unresolved: it is a symlink that the platform
             recreates between cases.
         output: the platform's output folder.
@@ -61,6 +63,7 @@ class Settings:
     """
 
     task: str
+    api: str
     input: Path
     output: Path
     model_dir: Path | None
@@ -118,6 +121,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     }
     return Settings(
         task=value["task"],
+        api=value["api"],
         input=Path(value["input"]),
         output=Path(value["output"]),
         model_dir=Path(value["model_dir"]) if value["model_dir"] else None,

@@ -25,8 +25,8 @@ from gc_panther.contract.outputs import (
     MASK_ENDING,
     RESULTS_FILE,
     check_output_folder,
-    write_json,
-    write_mask,
+    encode_mask,
+    publish_case,
 )
 from gc_panther.imaging.images import from_sitk, read_image, to_sitk
 from gc_panther.task import Task
@@ -69,6 +69,7 @@ class GrandChallengeAlgorithm(SegmentationAlgorithm):
     ) -> None:
         self._task = task
         self._segment = segment
+        self._mask = b""
         self._files = find_inputs(input_path, task)
         self._mask_name = next(iter(self._files.images.values())).stem + MASK_ENDING
         self._mask_folder = output_path / self._files.interface.outputs[0].relative_path
@@ -107,16 +108,16 @@ class GrandChallengeAlgorithm(SegmentationAlgorithm):
             self._cases[slug] = DataFrame(self._file_loaders[slug].load(fname=path))
 
     def process_case(self, *, idx: int, case: Series) -> dict[str, Any]:
-        """Segment the case and write its mask; return its entry of ``results.json``."""
+        """Segment the case and keep its mask; return its entry of ``results.json``."""
         images = {
             slug: from_sitk(self._file_loaders[slug].load_image(path), where=path)
             for slug, path in self._files.images.items()
         }
         segmentation = self._segment(Case(self._files.name, images, dict(self._files.images)))
         geometry = images[self._index_key].geometry
-        path = write_mask(segmentation, geometry, self._mask_folder, self._mask_name)
+        self._mask = encode_mask(segmentation, geometry)
         return {
-            "outputs": [{"type": "metaio_image", "filename": path.name}],
+            "outputs": [{"type": "metaio_image", "filename": self._mask_name}],
             "inputs": [
                 {"type": "metaio_image", "filename": source.name, "socket": slug}
                 for slug, source in self._files.images.items()
@@ -132,8 +133,9 @@ class GrandChallengeAlgorithm(SegmentationAlgorithm):
         return to_sitk(self._segment(case).mask)
 
     def save(self) -> None:
-        """Write ``results.json`` in one step."""
-        write_json(self._case_results, Path(self._output_file))
+        """Write ``results.json`` and the mask."""
+        mask_path = self._mask_folder / self._mask_name
+        publish_case(self._mask, mask_path, self._case_results, Path(self._output_file))
 
     def _discard(self) -> None:
         (self._mask_folder / self._mask_name).unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from gc_panther.case import Geometry, Segmentation, Volume
 from gc_panther.errors import OutputError
+from gc_panther.files import publish, whole_file
 from gc_panther.imaging.images import write_image
 from gc_panther.task import Task
 
@@ -72,25 +73,44 @@ def check_output_folder(folder: Path, file_name: str) -> None:
         )
 
 
-def write_mask(segmentation: Segmentation, image: Geometry, folder: Path, file_name: str) -> Path:
-    """Write the mask, stamped with the geometry of the image it belongs to.
+def encode_mask(segmentation: Segmentation, image: Geometry) -> bytes:
+    """The mask as a compressed MetaImage, with the geometry of the image to the last digit.
 
     Args:
         segmentation: a checked segmentation.
-        image: the geometry of the image, which the file gets to the last digit.
-        folder: the output socket's folder; it is made.
-        file_name: ending in ``.mha``.
-
-    Returns:
-        The mask's path.
+        image: the geometry of the image it belongs to.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the system's folder for temporary files cannot be written.
     """
-    path = folder / file_name
-    _make_folder(folder)
-    write_image(Volume(segmentation.mask.array_zyx, image), path)
-    return path
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"mask{MASK_ENDING}"
+        write_image(Volume(segmentation.mask.array_zyx, image), path)
+        return path.read_bytes()
+
+
+def publish_case(mask: bytes, mask_path: Path, results: Any, results_path: Path) -> None:
+    """Fill the output folder. The mask is the last to appear: where it is, everything is.
+
+    Args:
+        mask: of :func:`encode_mask`.
+        mask_path: its file in the socket's folder, which is made.
+        results: JSON-compatible; NaN and infinities become null.
+        results_path: file of the results.
+
+    Raises:
+        OutputError: something cannot be written.
+    """
+    for content, path in ((_as_json(results), results_path), (mask, mask_path)):
+        _make_folder(path.parent)
+        try:
+            publish(content, path)
+        except OSError as error:
+            raise OutputError(
+                f"the file cannot be written ({error.strerror})",
+                where=path,
+                fix="Check the folder and the free space",
+            ) from error
 
 
 def write_json(value: Any, path: Path) -> None:
@@ -99,18 +119,19 @@ def write_json(value: Any, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     _make_folder(path.parent)
     try:
-        text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
+        with whole_file(path) as file:
+            file.write(_as_json(value))
     except OSError as error:
         raise OutputError(
             f"the file cannot be written ({error.strerror})", where=path, fix="Check the folder"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def _as_json(value: Any) -> bytes:
+    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
 
 
 def finite(value: Any) -> Any:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterable
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import pluggy
 
 from gc_panther.errors import GCPantherError
+from gc_panther.harness.engine import Choices, Engine
+from gc_panther.harness.serve import PORT
 from gc_panther.runtime.device import half_convolution_error, select_device
 from gc_panther.runtime.info import DISTRIBUTIONS, installed_version
 from gc_panther.runtime.weights import find_model, weight_roots
@@ -23,6 +32,12 @@ Verdict = Literal["ok", "warn", "fail"]
 MIN_SCRATCH_GIB = 1.0
 #: Memory limit of the process below which full-size networks do not fit, GiB.
 MIN_MEMORY_GIB = 4.0
+#: The platform's nominal limit of an image, GB.
+LARGEST_IMAGE_GB = 10
+#: What is mounted into a container, or is none of its files.
+_NOT_OF_THE_IMAGE = {
+    f"/{name}" for name in ("proc", "sys", "dev", "tmp", "input", "output", "opt/ml/model")
+}
 #: Distributions only some tasks need.
 OPTIONAL = ("mrsegmentator",)
 
@@ -44,24 +59,35 @@ class Finding:
     fix: str = ""
 
 
-def examine(tasks: Iterable[Task], settings: Settings, device: str = "auto") -> list[Finding]:
+def examine(
+    tasks: Iterable[Task], manager: pluggy.PluginManager, settings: Settings, device: str = "auto"
+) -> list[Finding]:
     """Run all checks.
 
+    In a container of the platform (``GC_PANTHER_TASK`` is set) those of its user, its size and its
+    interface, too.
+
     Args:
-        tasks: those whose weights are looked for.
+        tasks: those whose weights are looked for, and which are tried.
+        manager: the plugins.
         settings: the environment.
         device: as :func:`~gc_panther.runtime.device.select_device` takes it.
     """
     tasks = list(tasks)
-    findings = [*_distributions(), *_device(settings, device), _memory_limit()]
+    findings = [*_distributions(), *_device(settings, device), _memory_limit(), _shared_memory()]
     findings.append(_scratch(settings))
     findings += [_folder("input", settings.input), _folder("output", settings.output, write=True)]
+    if settings.task:
+        findings += [_user(os.getuid()), _image_size(Path("/")), *_interface(settings.api)]
     if not tasks:
         findings.append(
             Finding("tasks", "fail", "none", "Install a task's distribution, such as tasks/task1")
         )
     for task in tasks:
-        findings += _weights(task, settings)
+        weights = _weights(task, settings)
+        findings += weights
+        if all(finding.verdict == "ok" for finding in (*weights, *_device(settings, device)[:1])):
+            findings.append(_trial(task, manager, settings, device))
     return findings
 
 
@@ -112,6 +138,102 @@ def _memory_limit() -> Finding:
         f"{gib:.1f} GiB of data per process",
         "" if gib >= MIN_MEMORY_GIB else "Choose an instance with more memory",
     )
+
+
+def _shared_memory() -> Finding:
+    """For information: no process here shares memory with another."""
+    place = Path("/dev/shm")  # noqa: S108 - looked at only
+    if not place.is_dir():
+        return Finding("shared memory", "ok", "none; none is needed")
+    size = shutil.disk_usage(place).total / 2**20
+    return Finding("shared memory", "ok", f"{size:.0f} MiB; none is needed")
+
+
+def _user(number: int) -> Finding:
+    if number == 0:
+        return Finding("user", "fail", "root", "Give the Dockerfile a USER that is not root")
+    return Finding("user", "ok", str(number))
+
+
+def _image_size(root: Path) -> Finding:
+    """Of all files of the container that are not mounted into it."""
+    device, total, waiting = root.stat().st_dev, 0, [root]
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except OSError:
+            # What this user may not list is small: /root and the like.
+            continue
+        for entry in entries:
+            stat = entry.stat(follow_symlinks=False)
+            if entry.path in _NOT_OF_THE_IMAGE or stat.st_dev != device:
+                continue
+            total += stat.st_size
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(Path(entry.path))
+    good = total <= LARGEST_IMAGE_GB * 1e9
+    fix = "Leave weights to the model upload, and caches and compilers out of the image"
+    shown = f"{total / 1e9:.1f} GB of files; the platform takes {LARGEST_IMAGE_GB} GB"
+    return Finding("image size", "ok" if good else "fail", shown, "" if good else fix)
+
+
+def _interface(api: str, port: int = PORT) -> list[Finding]:
+    """What the platform will ask this container."""
+    if api == "exec":
+        return [Finding("interface", "ok", "exec: one case per start")]
+    if api != "invoke":
+        return []
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            return [Finding("interface", "ok", f"invoke: healthy on port {port} ({answer.status})")]
+    except urllib.error.HTTPError as error:
+        return [
+            Finding("interface", "warn", f"invoke: port {port} answers {error.code}", "Wait for it")
+        ]
+    except OSError:
+        pass
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            return [Finding("interface", "ok", f"invoke: port {port} is free to serve on")]
+    except OSError as error:
+        why = f"invoke: port {port} cannot be had ({error.strerror})"
+        return [Finding("interface", "fail", why, "Stop what listens there")]
+
+
+def _trial(task: Task, manager: pluggy.PluginManager, settings: Settings, device: str) -> Finding:
+    """Load the networks and segment noise, while nothing can be reached over a network."""
+    check, begin = f"offline trial {task.name}", time.perf_counter()
+    try:
+        with _no_network():
+            choices = Choices(device=device, require_gpu=settings.require_gpu)
+            with Engine(task, manager, settings, choices) as engine:
+                engine.self_test()
+    except GCPantherError as error:
+        return Finding(check, "fail", error.what, error.fix)
+    except OSError as error:
+        fix = "The platform has no network: put what is fetched into the image or the model"
+        return Finding(check, "fail", f"the network was asked for ({error})", fix)
+    shown = f"networks loaded and tried in {time.perf_counter() - begin:.0f} s"
+    return Finding(check, "ok", shown)
+
+
+@contextmanager
+def _no_network() -> Iterator[None]:
+    """Whoever looks up a host or connects to one from Python in this block gets an OSError."""
+
+    def refuse(*arguments: Any, **_: Any) -> Any:
+        asked = next((str(a) for a in arguments if isinstance(a, (str, tuple))), "a host")
+        raise OSError(f"{asked} was asked for while no network may be used")
+
+    patched = [(socket, "getaddrinfo"), (socket.socket, "connect"), (socket.socket, "connect_ex")]
+    before = [getattr(owner, name) for owner, name in patched]
+    for owner, name in patched:
+        setattr(owner, name, refuse)
+    try:
+        yield
+    finally:
+        for (owner, name), function in zip(patched, before, strict=True):
+            setattr(owner, name, function)
 
 
 def _scratch(settings: Settings) -> Finding:

@@ -1,6 +1,6 @@
 """Starts an image as the platform does, feeds it the bundled case, and judges what it gives.
 
-    ./do_test_run.sh task2 --as-platform [--instance g4dn.xlarge]
+    ./do_test_run.sh task2 --as-platform [--instance g4dn.xlarge] [--model model.tar.gz]
 
 In one container without network run the platform's published shim (sagemaker-shim, as root), an S3
 server (moto) that it fetches from and uploads to, and our entry point, as the image's user. The
@@ -85,6 +85,20 @@ def judge_image(inspected: Mapping[str, Any]) -> Iterator[Check]:
     size = inspected["Size"] / 1e9
     fix = "Leave weights to the model upload, and caches and compilers out of the image"
     yield Check("size", size <= LARGEST_IMAGE_GB, f"{size:.1f} GB", fix)
+
+
+def judge_model(folder: Path, task: Any) -> Iterator[Check]:
+    """Whether the uploaded model is found where the platform unpacks it.
+
+    Args:
+        folder: what the archive holds.
+        task: whose model folders have to lie at its top level.
+    """
+    for model in task.models:
+        there = (folder / model.name).is_dir()
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+        fix = f"Pack it with tar -czf model.tar.gz -C MODELS {model.name}"
+        yield Check(f"model: {model.name}", there, "there" if there else f"only {found}", fix)
 
 
 def judge_start(report: Path, facts: Mapping[str, Any], key_hex: str) -> Iterator[Check]:
@@ -213,7 +227,7 @@ def run(image: str, case: Path, work: Path, job: Mapping[str, Any], options: Seq
 
     The whole log, with what the shim says of itself, goes to ``log.txt`` in ``work``.
     """
-    (work / "report").mkdir(parents=True)
+    (work / "report").mkdir(parents=True, exist_ok=True)
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
     python = subprocess.run(
         ["docker", "run", "--rm", "--entrypoint", "sh", image, "-c", "command -v python3"],
@@ -295,14 +309,18 @@ def main() -> int:
     import SimpleITK as sitk
 
     from gc_panther.plugins import create_plugin_manager, find_task
+    from gc_panther.runtime.archives import unpack
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("task")
     parser.add_argument("--image", help="gc-panther-TASK if not given")
     parser.add_argument("--health-timeout", type=int, default=HEALTH_LIMIT_S, help="seconds")
     parser.add_argument("--instance", choices=sorted(INSTANCES), default="g4dn.xlarge")
+    parser.add_argument("--model", type=Path, help="model.tar.gz, as it is uploaded")
+    parser.add_argument("--shm-mb", type=int, help="shared memory; half of the instance's else")
     arguments = parser.parse_args()
     image = arguments.image or f"gc-panther-{arguments.task}"
+    task = find_task(create_plugin_manager(), arguments.task)
     limits, (_, gpu) = memory_limits(arguments.instance), INSTANCES[arguments.instance]
     told = subprocess.run(
         ["docker", "image", "inspect", image], capture_output=True, text=True, check=False
@@ -326,12 +344,20 @@ def main() -> int:
         "signing_key_hex": secrets.token_hex(32),
         "cases": cases,
     }
+    if arguments.shm_mb:
+        limits["shm_mb"] = arguments.shm_mb
     options = ["--memory", f"{limits['memory_gb']}g", "--shm-size", f"{limits['shm_mb']}m"]
     engine = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False).stdout
     options += ["--gpus", "all"] if gpu and "nvidia" in engine else []
     work = ROOT / "out" / "emulation" / arguments.task
     shutil.rmtree(work, ignore_errors=True)
     case = ROOT / "test" / "cases" / arguments.task / "input"
+    if arguments.model:
+        model = work / "model"
+        model.mkdir(parents=True)
+        unpack(arguments.model, model)
+        options += ["-v", f"{model}:/opt/ml/model:ro"]
+        checks += judge_model(model, task)
     print(
         f"==> {image} ({api}) as on {arguments.instance}: {limits['memory_gb']} GB, "
         f"{limits['data_mb']} MB of data per process, {limits['shm_mb']} MB of shared memory",
@@ -341,7 +367,6 @@ def main() -> int:
     report = work / "report"
     noted = report / "facts.json"
     facts = json.loads(noted.read_text()) if noted.is_file() else {"shim_status": "none"}
-    task = find_task(create_plugin_manager(), arguments.task)
     (given,) = (case / task.interfaces[0].inputs[0].relative_path).glob("*.mha")
     size = sitk.ReadImage(str(given)).GetSize()
     folder = task.interfaces[0].outputs[0].relative_path

@@ -15,5 +15,6 @@ if [ "$(cat wheels/.locked 2> /dev/null)" != "$locked" ]; then
     printf '%s\n' "$locked" > wheels/.locked
 fi
 for task in $TASKS; do
-    BASE_IMAGE=$base ./do_build.sh "$task"
+    BASE_IMAGE=$base ./do_build.sh "$task" --device cpu
+    BASE_IMAGE=$base ./do_build.sh "$task" --device cpu --api exec --tag "$(image_of "$task")-exec"
 done

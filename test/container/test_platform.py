@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,24 +22,40 @@ WRITE = (
     "[s.WriteImage(i, f'{{d}}/{{k}}.mha') for k in range({count})]"
 )
 EXEC = "LABEL org.grand-challenge.api-method=exec\n"
+WRITE_SHARED = "open('/dev/shm/x', 'wb').write(bytes(8 << 20))"
+#: What is added to the image, the check that has to fail, and the options of the emulation.
 BROKEN = {
-    "root": ("USER 0", "user", 300),
-    "another port": ('ENTRYPOINT ["gc-panther", "serve", "--port", "4744"]', "start", 40),
+    "root": ("USER 0", "user", ()),
+    "another port": (
+        'ENTRYPOINT ["gc-panther", "serve", "--port", "4744"]',
+        "start",
+        ("--health-timeout", "40"),
+    ),
+    "slow health": (
+        'ENTRYPOINT ["sh", "-c", "sleep 120; exec gc-panther serve"]',
+        "start",
+        ("--health-timeout", "20"),
+    ),
     "two outputs": (
         f'{EXEC}ENTRYPOINT ["python3", "-c", "{WRITE.format(kind="uint8", count=2)}"]',
         "first: images",
-        300,
+        (),
     ),
     "a float mask": (
         f'{EXEC}ENTRYPOINT ["python3", "-c", "{WRITE.format(kind="float32", count=1)}"]',
         "first: type",
-        300,
+        (),
     ),
     "needs the network": (
         f'{EXEC}ENTRYPOINT ["python3", "-c", "import urllib.request as u; '
         "u.urlopen('http://192.0.2.1')\"]",
         "first: run",
-        300,
+        (),
+    ),
+    "needs shared memory": (
+        f'{EXEC}ENTRYPOINT ["python3", "-c", "{WRITE_SHARED}"]',
+        "first: run",
+        ("--shm-mb", "1"),
     ),
 }
 
@@ -49,7 +66,7 @@ def docker(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]
     )
 
 
-def image_of(task: str) -> str:
+def image_of(name: str) -> str:
     """The built image; where there is no engine or image, there is nothing to test."""
     try:
         answers = docker("info").returncode == 0
@@ -57,9 +74,9 @@ def image_of(task: str) -> str:
         answers = False
     if not answers:
         pytest.skip("no Docker engine answers")
-    image = f"gc-panther-{task}"
+    image = f"gc-panther-{name}"
     if docker("image", "inspect", image).returncode != 0:
-        pytest.skip(f"{image} is not built (./do_build.sh {task})")
+        pytest.skip(f"{image} is not built (test/container/build.sh)")
     return image
 
 
@@ -73,13 +90,33 @@ def failing(done: subprocess.CompletedProcess[str]) -> set[str]:
     return {row[1].strip() for row in rows if row[2].strip() == "fail"}
 
 
+@pytest.mark.parametrize("api", ["invoke", "exec"])
 @pytest.mark.parametrize("task", ["task1", "task2"])
-def test_the_platform_would_take_the_image_and_its_output(task: str) -> None:
-    image_of(task)
-    done = emulate(task)
+def test_the_platform_would_take_the_image_and_its_output(task: str, api: str) -> None:
+    image = image_of(task if api == "invoke" else f"{task}-exec")
+    done = emulate(task, "--image", image)
     assert failing(done) == set(), done.stdout
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{image} ({api}) as on g4dn.xlarge" in done.stdout
     assert "The platform would take it." in done.stdout
+
+
+def test_an_uploaded_model_goes_before_the_bundled_one(tmp_path: Path) -> None:
+    """With one fold less, the archive cannot serve: whoever reads it notices."""
+    image = image_of("task1-exec")
+    for count, taken in ((5, True), (4, False)):
+        model = tmp_path / f"{count}.tar.gz"
+        with tarfile.open(model, "w:gz") as archive:
+            archive.add(
+                ROOT / "resources" / "task1",
+                "task1",
+                filter=lambda member, last=f"fold_{count}": None if last in member.name else member,
+            )
+        done = emulate("task1", "--image", image, "--model", str(model))
+        assert (done.returncode == 0) == taken, done.stdout + done.stderr
+        if not taken:
+            assert failing(done) == {"first: run"}
+            assert "fold_4.safetensors is missing" in " ".join(done.stdout.split())
 
 
 @pytest.fixture
@@ -103,8 +140,8 @@ def derived() -> Iterator[Callable[[str], str]]:
 def test_an_image_that_breaks_a_rule_fails_with_the_right_line(
     fault: str, derived: Callable[[str], str]
 ) -> None:
-    lines, check, patience = BROKEN[fault]
-    done = emulate("task1", "--image", derived(lines), "--health-timeout", str(patience))
+    lines, check, options = BROKEN[fault]
+    done = emulate("task1", "--image", derived(lines), *options)
     assert done.returncode == 1, done.stdout + done.stderr
     assert check in failing(done), done.stdout
     assert "The platform would not take it." in done.stdout
