@@ -45,18 +45,25 @@ locks_of() {
     [ "$1" != dev ] || echo requirements-dev.lock
 }
 
-# install_locked SET COMMAND...: SET as for locks_of, COMMAND is pip's `install` or `wheel`. What
-# torch needs depends on its build (CPU or CUDA), so pip resolves that; all else is as locked.
+# NAME==VERSION of each package of a lock file, without the hashes.
+pins_of() { sed -n 's/^\([A-Za-z0-9_.-]\{1,\}==[^ ;\\]*\).*/\1/p' "$1"; }
+
+# install_locked SET COMMAND...: SET as for locks_of, COMMAND is pip's `install` or `wheel`. Every file
+# has to have one of its lock's hashes. What torch needs depends on its build (CPU or CUDA), so pip
+# resolves that, within the versions of the locks.
 install_locked() {
-    local lock locks
+    local lock locks pins
     locks=$(locks_of "$1")
     shift
-    say "torch and what its build needs (the largest part)"
-    "$@" -c requirements.lock "$(grep '^torch==' requirements.lock)"
     for lock in $locks; do
         say "$lock"
-        "$@" --no-deps -r "$lock"
+        "$@" --no-deps --require-hashes -r "$lock"
     done
+    say "torch and what its build needs (the largest part)"
+    pins=$(mktemp)
+    pins_of requirements.lock > "$pins"
+    "$@" -c "$pins" -r requirements-torch.lock
+    rm "$pins"
 }
 
 # set_up_environment run|dev: makes .venv with exactly the locked versions, or finds it made. The
@@ -65,7 +72,7 @@ set_up_environment() {
     local stamp=$VENV/.gc_panther-$1 wanted
     cd "$ROOT"
     # The folder counts too: what is installed editable points to it.
-    wanted=$({ pwd; cat $(locks_of "$1") pyproject.toml tasks/*/pyproject.toml; } | sha256sum)
+    wanted=$({ pwd; cat requirements-torch.lock $(locks_of "$1") pyproject.toml tasks/*/pyproject.toml; } | sha256sum)
     if [ -x "$PY" ] && [ "$(cat "$stamp" 2> /dev/null)" = "$wanted" ]; then
         return 0
     fi

@@ -42,7 +42,7 @@ def tools() -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True)
         command = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*command, "--no-deps", "-r", LOCK], check=True)
+        subprocess.run([*command, "--no-deps", "--require-hashes", "-r", LOCK], check=True)
         (folder / "ready").touch()
     return folder / "bin"
 

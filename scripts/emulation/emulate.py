@@ -284,7 +284,14 @@ def packages() -> Path:
         partial = folder.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         # The shim asks for Python 3.12 and works with 3.11, the image's.
-        options = ["--quiet", "--no-deps", "--ignore-requires-python", "--target", str(partial)]
+        options = [
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--ignore-requires-python",
+            "--target",
+            str(partial),
+        ]
         command = [sys.executable, "-m", "pip", "install", *options, "-r", str(lock)]
         subprocess.run(command, check=True)
         partial.rename(folder)

@@ -7,7 +7,7 @@ source "$(dirname "$0")/../../scripts/common.sh"
 cd "$ROOT"
 base=$(test/container/engine.sh) || exit 3
 # Layers of a base that has its Python from elsewhere cannot use this machine's wheels.
-locked=$({ python3 --version; cat $(locks_of run); } | sha256sum)
+locked=$({ python3 --version; cat requirements-torch.lock $(locks_of run); } | sha256sum)
 if [ "$(cat wheels/.locked 2> /dev/null)" != "$locked" ]; then
     rm -rf wheels
     # Task 2 installs all that Task 1 does.
