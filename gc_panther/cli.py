@@ -313,6 +313,9 @@ def doctor(
     device: DeviceOption = None,
 ) -> None:
     """Check that this machine can run the installed tasks; exit 1 if it cannot."""
+    if as_json:
+        # Nothing but JSON goes to stdout, from what is imported now neither.
+        logging.getLogger().setLevel(logging.ERROR)
     from dataclasses import asdict
 
     from rich.console import Console
@@ -321,9 +324,6 @@ def doctor(
     from gc_panther.harness.doctor import examine
     from gc_panther.plugins import create_plugin_manager, registered_tasks
 
-    if as_json:
-        # Nothing but JSON goes to stdout.
-        logging.getLogger().setLevel(logging.ERROR)
     settings, manager = read_settings(), create_plugin_manager()
     chosen = registered_tasks(manager).values()
     findings = examine(chosen, manager, settings, device or settings.device)

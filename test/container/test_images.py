@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import subprocess
@@ -119,6 +120,24 @@ def test_a_damaged_image_ends_in_one_line_and_nothing_in_output(task, tmp_path):
     # ITK says something of its own before.
     assert ran.stderr.splitlines()[-1].startswith("error: the image file is damaged")
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("user", ["10001:10001", "54321:54321"])
+def test_doctor_finds_the_container_ready(task, user):
+    """As its own user, and as one that is known nowhere."""
+    shown = docker(
+        *("run", "--rm", *AS_THE_PLATFORM, "--user", user),
+        *("--entrypoint", "gc-panther", f"gc-panther-{task}", "doctor", "--json"),
+    )
+    findings = {finding["check"]: finding for finding in json.loads(shown.stdout)}
+    assert findings["user"]["found"] == user.partition(":")[0]
+    assert findings["interface"]["found"].startswith("invoke: port 4743 is free")
+    assert findings["image size"]["found"].startswith(("1.", "2."))
+    assert findings[f"offline trial {task}"]["verdict"] == "ok"
+    failed = [check for check, finding in findings.items() if finding["verdict"] == "fail"]
+    # Docker gives the volume to the image's user, and to nobody else.
+    assert failed == ([] if user.startswith("10001") else ["output"])
+    assert shown.returncode == bool(failed)
 
 
 #: What an image may add to its base without CUDA, MB.
