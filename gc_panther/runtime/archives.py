@@ -55,7 +55,7 @@ def unpack(path: Path, folder: Path) -> None:
     if not path.is_file():
         raise WeightsError("there is no such model archive", where=path)
     allowed = max(_ALWAYS_ALLOWED, MOST_GROWTH * path.stat().st_size)
-    total = 0
+    total, root = 0, folder.resolve()
     try:
         with tarfile.open(path) as archive:
             for count, member in enumerate(archive, 1):
@@ -67,19 +67,29 @@ def unpack(path: Path, folder: Path) -> None:
                         where=path,
                         fix=_FIX,
                     )
-                if not (member.isfile() or member.isdir()):
+                # By hand: Python 3.11 knows tarfile's filters from 3.11.4 on only.
+                target = (root / member.name.lstrip("/")).resolve()
+                if not target.is_relative_to(root):
+                    raise WeightsError(
+                        f"the model archive leads out of its folder ({member.name})",
+                        where=path,
+                        fix=_FIX,
+                    )
+                if member.isdir():
+                    target.mkdir(parents=True, exist_ok=True)
+                elif member.isfile() and (content := archive.extractfile(member)) is not None:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with content, target.open("xb") as file:
+                        shutil.copyfileobj(content, file)
+                else:
                     raise WeightsError(
                         f"the model archive holds a link or a device ({member.name})",
                         where=path,
                         fix=_FIX,
                     )
-                # Refuses absolute names and those that lead out of the folder.
-                archive.extract(member, folder, filter="data")
-    except tarfile.FilterError as error:
+    except FileExistsError as error:
         raise WeightsError(
-            f"the model archive leads out of its folder ({error.tarinfo.name})",
-            where=path,
-            fix=_FIX,
+            f"the model archive holds a file twice ({error.filename})", where=path, fix=_FIX
         ) from error
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise WeightsError(

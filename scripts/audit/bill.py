@@ -55,7 +55,11 @@ def copy_metadata(image: str, folder: Path) -> list[str]:
     command = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "python3", image]
     packed = subprocess.run([*command, "-c", PACK], check=True, capture_output=True).stdout
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(site, filter="data")
+        for member in archive:
+            content = archive.extractfile(member)
+            target = site / Path(member.name).parent.name / "METADATA"
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(content.read() if content else b"")
     pins = []
     for metadata in sorted(site.glob("*.dist-info/METADATA")):
         # Older packages' metadata holds what is no UTF-8.

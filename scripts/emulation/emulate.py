@@ -19,6 +19,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,7 +228,7 @@ def run(image: str, case: Path, work: Path, job: Mapping[str, Any], options: Seq
 
     The whole log, with what the shim says of itself, goes to ``log.txt`` in ``work``.
     """
-    (work / "report").mkdir(parents=True, exist_ok=True)
+    (work / "report").mkdir(parents=True)
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
     python = subprocess.run(
         ["docker", "run", "--rm", "--entrypoint", "sh", image, "-c", "command -v python3"],
@@ -360,11 +361,10 @@ def main() -> int:
     shutil.rmtree(work, ignore_errors=True)
     case = ROOT / "test" / "cases" / arguments.task / "input"
     if arguments.model:
-        model = work / "model"
-        model.mkdir(parents=True)
-        unpack(arguments.model, model)
-        options += ["-v", f"{model}:/opt/ml/model:ro"]
-        checks += judge_model(model, task)
+        options += ["-v", f"{arguments.model.resolve()}:/emulation/model.tar.gz:ro"]
+        with tempfile.TemporaryDirectory() as folder:
+            unpack(arguments.model, Path(folder))
+            checks += judge_model(Path(folder), task)
     print(
         f"==> {image} ({api}) as on {arguments.instance}: {limits['memory_gb']} GB, "
         f"{limits['data_mb']} MB of data per process, {limits['shm_mb']} MB of shared memory",

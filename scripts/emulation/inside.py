@@ -1,7 +1,8 @@
 """Runs in the container, as root: the platform's shim, and an S3 server for it on the loopback.
 
 Not to be started by hand; emulate.py does. Everything it needs lies in /emulation: the shim and its
-dependencies in /emulation/packages, the job in /emulation/job.json, the case in /emulation/case.
+dependencies in /emulation/packages, the job in /emulation/job.json, the case in /emulation/case,
+the uploaded model, if there is one, in /emulation/model.tar.gz.
 What ends up in S3 is written to /emulation/report.
 """
 
@@ -23,10 +24,16 @@ from moto.server import ThreadedMotoServer  # noqa: E402
 
 HOST, PORT = "127.0.0.1", 5555
 INPUTS, OUTPUTS = "inputs", "outputs"
-SHIM = (
-    "import sys; sys.path.insert(0, '/emulation/packages');"
-    "from sagemaker_shim.cli import cli; cli()"
-)
+#: On the platform the shim brings a Python of its own, which is newer than the image's may be.
+SHIM = """
+import sys, tarfile
+sys.path.insert(0, "/emulation/packages")
+if not hasattr(tarfile, "data_filter"):
+    extract = tarfile.TarFile.extractall
+    tarfile.TarFile.extractall = lambda self, *a, filter=None, **k: extract(self, *a, **k)
+from sagemaker_shim.cli import cli
+cli()
+"""
 
 
 def encoded(value: object) -> str:
@@ -82,6 +89,10 @@ def main() -> int:
         f"{prefix}RUNTIME_OUTPUT_BUCKET_NAME": OUTPUTS,
         f"{prefix}RUNTIME_OUTPUT_PREFIX": "runtime",
     }
+    model = ROOT / "model.tar.gz"
+    if model.is_file():
+        s3.upload_file(str(model), INPUTS, model.name)
+        environment[f"{prefix}MODEL"] = f"s3://{INPUTS}/{model.name}"
     begin = time.monotonic()
     shim = subprocess.run(
         [sys.executable, "-I", "-c", SHIM, "invoke", "-t", json.dumps(tasks)],

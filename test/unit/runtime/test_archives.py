@@ -82,6 +82,12 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
     assert not list((tmp_path / "folder").rglob("*"))
 
 
+def test_a_file_twice_is_refused(tmp_path):
+    path = archive(tmp_path / "model.tar.gz", ("task/a", b"1"), ("task/a", b"2"))
+    with pytest.raises(WeightsError, match="a file twice"):
+        unpack(path, tmp_path / "folder")
+
+
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
 def test_a_damaged_archive(tmp_path, kept):
     content = bytes(range(256)) * 50
