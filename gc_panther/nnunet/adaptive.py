@@ -2,7 +2,8 @@
 
 A coarse pass (one fold, no mirroring, every window) says where the wanted labels can be. All folds
 then run only in the windows that matter there, each over half of the mirrored copies; the other
-windows keep the coarse answer. Whatever leaves a doubt sends the image through the exact ensemble.
+windows keep the coarse answer. Where too much of the answer then hangs on those others, some more
+are taken. Whatever leaves a doubt sends the image through the exact ensemble.
 
 The halves are those with an even and with an odd number of flipped axes: in each of them every axis
 is flipped in half of the copies (a half fraction of a factorial design; Box, Hunter & Hunter,
@@ -24,6 +25,13 @@ from gc_panther.task import CaseRun
 CANDIDATE = 0.1
 #: A window matters where it has this part of the weight of a voxel that can have the label.
 SHARE = 0.2
+#: The same where the first answer hangs on the other windows.
+FINE_SHARE = 0.1
+#: Between these probabilities a voxel is undecided.
+UNDECIDED = (0.2, 0.8)
+#: The answer hangs on the other windows where they have a say in so many undecided voxels, relative
+#: to those with the label.
+TOO_MANY = 0.3
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,8 @@ def run_adaptively(
     candidates = torch.softmax(blended.float(), 0)[label] >= CANDIDATE
     if not bool(candidates.any()):
         return "the coarse pass saw no candidate"
-    chosen = windows_that_matter(candidates, image.slices)
+    share = SHARE
+    chosen = windows_that_matter(candidates, image.slices, share)
     halves = half_fractions(mirroring)
     known = {fold: {n: part for n, part in enumerate(coarse) if n not in chosen} for fold in folds}
     passes = len(coarse)
@@ -80,7 +89,13 @@ def run_adaptively(
         found = _padded_like(mean.argmax(0) == label, shape, image.unpad)
         if not bool(found.any()):
             return "no voxel got the label"
-        added = windows_that_matter(found, image.slices) - chosen
+        added = windows_that_matter(found, image.slices, share) - chosen
+        if not added and share > FINE_SHARE:
+            chances = [torch.softmax(fold.float(), 0)[label] for fold in logits]
+            chance = _padded_like(torch.stack(chances).mean(0), shape, image.unpad)
+            if _hangs_on_others(chance, found, image.slices, chosen):
+                share = FINE_SHARE
+                added = windows_that_matter(candidates | found, image.slices, share) - chosen
         if not added:
             return Adaptive(logits, sorted(chosen), passes)
         chosen |= added
@@ -89,12 +104,15 @@ def run_adaptively(
                 del answers[number]
 
 
-def windows_that_matter(where: torch.Tensor, slices: Sequence[Slices]) -> set[int]:
-    """Numbers of the windows with at least :data:`SHARE` of the weight of a marked voxel.
+def windows_that_matter(
+    where: torch.Tensor, slices: Sequence[Slices], share: float = SHARE
+) -> set[int]:
+    """Numbers of the windows with at least a share of the weight of a marked voxel.
 
     Args:
         where: truth values, shape (i, j, k).
         slices: windows that cover them.
+        share: of the weights of all windows in a voxel.
     """
     gaussian = window_weights(slices, where.device).float()
     total = torch.zeros(where.shape)
@@ -103,8 +121,28 @@ def windows_that_matter(where: torch.Tensor, slices: Sequence[Slices]) -> set[in
     return {
         number
         for number, (_, *window) in enumerate(slices)
-        if bool((where[tuple(window)] & (gaussian >= SHARE * total[tuple(window)])).any())
+        if bool((where[tuple(window)] & (gaussian >= share * total[tuple(window)])).any())
     }
+
+
+def _hangs_on_others(
+    chance: torch.Tensor, found: torch.Tensor, slices: Sequence[Slices], chosen: set[int]
+) -> bool:
+    """Whether windows that were not chosen have a say in many undecided voxels.
+
+    Args:
+        chance: the label's probability, shape (i, j, k).
+        found: voxels with the label.
+        slices: all windows.
+        chosen: numbers of those in which all folds ran.
+    """
+    low, high = UNDECIDED
+    undecided = (chance > low) & (chance < high)
+    others = torch.zeros_like(undecided)
+    for number, (_, *window) in enumerate(slices):
+        if number not in chosen:
+            others[tuple(window)] = True
+    return int((undecided & others).sum()) >= TOO_MANY * int(found.sum())
 
 
 def half_fractions(mirroring: Sequence[Axes]) -> tuple[Sequence[Axes], Sequence[Axes]]:
@@ -114,8 +152,8 @@ def half_fractions(mirroring: Sequence[Axes]) -> tuple[Sequence[Axes], Sequence[
     return even, odd or even
 
 
-def _padded_like(found: torch.Tensor, shape: Sequence[int], unpad: Slices) -> torch.Tensor:
-    """Truth values on the padded grid."""
-    padded = torch.zeros(tuple(shape), dtype=torch.bool)
-    padded[tuple(unpad[1:])] = found
+def _padded_like(values: torch.Tensor, shape: Sequence[int], unpad: Slices) -> torch.Tensor:
+    """Values on the padded grid, 0 in the padding."""
+    padded = torch.zeros(tuple(shape), dtype=values.dtype)
+    padded[tuple(unpad[1:])] = values
     return padded

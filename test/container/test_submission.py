@@ -37,7 +37,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     stand_in = ROOT / "test" / "support" / "platform_stand_in.py"
     program.write_text(
         "#!/bin/sh\n"
-        f'[ "$1" = submit ] && exec {sys.executable} {stand_in} mask.nii.gz "$@"\n'
+        f'[ "$1" = submit ] && exec {sys.executable} {stand_in} mask.mha "$@"\n'
         f'exec {programs}/gc-panther "$@"\n'
     )
     program.chmod(0o755)
@@ -69,7 +69,7 @@ def test_every_command_of_the_page_works(environment: dict[str, str], tmp_path: 
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert done.stdout.count("The platform would take it.") == 2
-    here, there = (read_image(tmp_path / f"{m}.nii.gz") for m in ("mask", "mask-from-there"))
+    here, there = (read_image(tmp_path / f"{m}.mha") for m in ("mask", "mask-from-there"))
     assert here.array_zyx.any()
     assert np.array_equal(here.array_zyx, there.array_zyx)
     assert (tmp_path / "mask.png").stat().st_size > 10_000

@@ -109,7 +109,8 @@ def test_where_every_window_matters_only_the_copies_are_halved(model, monkeypatc
 
 
 def test_windows_where_the_label_cannot_be_keep_the_coarse_answer(model, monkeypatch):
-    monkeypatch.setattr(adaptive, "windows_that_matter", lambda where, slices: {0})
+    monkeypatch.setattr(adaptive, "TOO_MANY", np.inf)
+    monkeypatch.setattr(adaptive, "windows_that_matter", lambda where, slices, share: {0})
     prediction, passes = predict(model, mode="adaptive", combine="logits")
     assert prediction.facts["windows_with_all_folds"] == 1
     assert passes == prediction.facts["passes"] == 3 + 3 * 4
@@ -125,10 +126,38 @@ def test_windows_where_the_label_cannot_be_keep_the_coarse_answer(model, monkeyp
 
 def test_a_window_that_the_answer_touches_is_added(model, monkeypatch):
     answers = iter([{0}, {0, 2}, {0, 2}])
-    monkeypatch.setattr(adaptive, "windows_that_matter", lambda where, slices: next(answers))
+    monkeypatch.setattr(adaptive, "TOO_MANY", np.inf)
+    monkeypatch.setattr(adaptive, "windows_that_matter", lambda where, slices, share: next(answers))
     prediction, passes = predict(model, mode="adaptive")
     assert prediction.facts["windows_with_all_folds"] == 2
     assert passes == prediction.facts["passes"] == 3 + 2 * 3 * 4
+
+
+@pytest.mark.parametrize(("too_many", "windows"), [(0.0, 2), (np.inf, 1)])
+def test_where_the_answer_hangs_on_other_windows_more_are_taken(
+    model, monkeypatch, too_many, windows
+):
+    def matter(where, slices, share):
+        return {0} if share == adaptive.SHARE else {0, 2}
+
+    monkeypatch.setattr(adaptive, "UNDECIDED", (0.0, 1.0))
+    monkeypatch.setattr(adaptive, "TOO_MANY", too_many)
+    monkeypatch.setattr(adaptive, "windows_that_matter", matter)
+    prediction, passes = predict(model, mode="adaptive")
+    assert prediction.facts["windows_with_all_folds"] == windows
+    assert passes == prediction.facts["passes"] == 3 + windows * 3 * 4
+
+
+def test_an_answer_hangs_on_windows_that_reach_its_undecided_voxels():
+    slices = window_slices(SHAPE, PATCH, 0.5)
+    chance, found = torch.zeros(SHAPE), marked((4, 8, 2), (4, 8, 3), (4, 8, 4))
+    chance[4, 8, 20] = 0.5
+    # Within the second and the third window; one undecided voxel for three that are found.
+    assert adaptive._hangs_on_others(chance, found, slices, {0})
+    assert adaptive._hangs_on_others(chance, found, slices, {0, 1})
+    assert not adaptive._hangs_on_others(chance, found, slices, {0, 1, 2})
+    chance[4, 8, 20] = 0.9
+    assert not adaptive._hangs_on_others(chance, found, slices, {0})
 
 
 @pytest.mark.parametrize(
