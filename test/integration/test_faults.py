@@ -10,7 +10,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -175,41 +174,23 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert_one_clear_line(done, output, os.fspath(output))
 
 
-META = (
-    "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
-    "{more}Offset = 0 0 0\nElementSpacing = {spacing} {spacing} {spacing}\nDimSize = {size}\n"
-    "ElementType = MET_UCHAR\nElementDataFile = {file}\n"
-)
-CUBE = {"size": "10 10 10", "spacing": "1", "file": "LOCAL", "more": "", "pixels": bytes(1000)}
-BOMB = zlib.compress(bytes(256 << 20), 9)
-
-
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("size", "file", "said"),
     [
-        ({"size": "5000 5000 4000"}, "too large"),
-        ({"spacing": "100000"}, "too large when resampled"),
-        ({"file": "/etc/passwd"}, "wants the pixels from elsewhere"),
-        ({"file": "%s%s%s%n 1 10 1"}, "wants the pixels from elsewhere"),
-        (
-            {
-                "size": "640 640 1024",
-                "more": f"CompressedData = True\nCompressedDataSize = {len(BOMB)}\n",
-                "pixels": BOMB,
-            },
-            "too large",
-        ),
+        ("5000 5000 4000", "LOCAL", "too large"),
+        ("10 10 10", "%s%s%s%n 1 10 1", "wants the pixels from elsewhere"),
     ],
-    ids=["100 GB", "huge voxels", "another file", "format string", "bomb"],
+    ids=["100 GB", "format string"],
 )
 def test_a_hostile_image_is_refused_in_little_memory(
-    change: dict[str, object], said: str, tmp_path: Path
+    size: str, file: str, said: str, tmp_path: Path
 ) -> None:
-    values = {**CUBE, **change}
-    pixels = values.pop("pixels")
-    assert isinstance(pixels, bytes)
-    folder = tmp_path / "input" / "images" / "abdominal-t1-mri"
-    folder.mkdir(parents=True)
-    (folder / "case.mha").write_bytes(META.format(**values).encode() + pixels)
+    image = tmp_path / "input" / "images" / "abdominal-t1-mri" / "case.mha"
+    image.parent.mkdir(parents=True)
+    header = (
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
+        f"DimSize = {size}\nElementType = MET_UCHAR\nElementDataFile = {file}\n"
+    )
+    image.write_bytes(header.encode() + bytes(1000))
     done = run(tmp_path / "output", given=tmp_path / "input", limits=data_limit(3072))
     assert_one_clear_line(done, tmp_path / "output", said)
