@@ -9,6 +9,8 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
@@ -313,20 +315,19 @@ def doctor(
     device: DeviceOption = None,
 ) -> None:
     """Check that this machine can run the installed tasks; exit 1 if it cannot."""
-    if as_json:
-        # Nothing but JSON goes to stdout, from what is imported now neither.
-        logging.getLogger().setLevel(logging.ERROR)
     from dataclasses import asdict
 
     from rich.console import Console
     from rich.table import Table
 
-    from gc_panther.harness.doctor import examine
-    from gc_panther.plugins import create_plugin_manager, registered_tasks
+    # Nothing but JSON goes to stdout then, from what is imported here neither.
+    with _only_errors_logged() if as_json else nullcontext():
+        from gc_panther.harness.doctor import examine
+        from gc_panther.plugins import create_plugin_manager, registered_tasks
 
-    settings, manager = read_settings(), create_plugin_manager()
-    chosen = registered_tasks(manager).values()
-    findings = examine(chosen, manager, settings, device or settings.device)
+        settings, manager = read_settings(), create_plugin_manager()
+        chosen = registered_tasks(manager).values()
+        findings = examine(chosen, manager, settings, device or settings.device)
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -431,6 +432,17 @@ def invoke(arguments: list[str]) -> int:
         print(traceback.format_exc(), flush=True)
         return _fail(*describe(error))
     return code if isinstance(code, int) else EXIT_OK
+
+
+@contextmanager
+def _only_errors_logged() -> Iterator[None]:
+    log = logging.getLogger()
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _fail(message: str, code: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -176,22 +177,25 @@ def test_a_failing_task_leaves_nothing_and_exits_with_one(
     assert files_in(output) == []
 
 
-def test_a_failure_after_the_mask_takes_the_mask_back(
+def test_a_failure_on_the_way_takes_back_what_was_written(
     toy_command_line: CommandLine,
     toy_input: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: Any,
 ) -> None:
-    from gc_panther.contract import algorithm
-    from gc_panther.errors import OutputError
+    from gc_panther.contract import outputs
 
-    def full(*_: Any) -> None:
-        raise OutputError("the disk is full")
+    publish = outputs.publish
 
-    monkeypatch.setattr(algorithm, "write_json", full)
+    def full(content: bytes, path: Path) -> None:
+        if path.suffix == ".mha":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        publish(content, path)
+
+    monkeypatch.setattr(outputs, "publish", full)
     assert run(toy_command_line, toy_input, tmp_path / "output") == 1
-    assert "the disk is full" in capfd.readouterr().err
+    assert "No space left on device" in capfd.readouterr().err
     assert files_in(tmp_path / "output") == []
 
 

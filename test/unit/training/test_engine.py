@@ -110,7 +110,9 @@ def test_gpus_are_called_as_the_environment_calls_them():
 
 
 STOPPED = """
-import sys
+import signal, sys
+# Whoever started the tests in the background had SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from gc_panther.training.engine import LocalEngine, Process
 environment = {"PYTHONPATH": sys.argv[1]}
 LocalEngine(jobs=2).run([Process("job", "a_job", ("sleep", "."), environment)] * 3)
