@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 DeviceOption = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")
@@ -264,6 +265,73 @@ def predict(
     print(f"mask: {output}")
 
 
+def cohort(
+    task: Annotated[str, typer.Argument(help="The task.")],
+    images: Annotated[Path, typer.Argument(help="A folder; its folders are searched, too.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the masks.")],
+    keep: Annotated[
+        bool, typer.Option("--continue", help="Leave out images whose masks are there.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the masks that are there, and start anew.")
+    ] = False,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Also write pictures of the masks (PNG).")
+    ] = False,
+    model_dir: ModelDirOption = None,
+    device: DeviceOption = None,
+    require_gpu: RequireGpuOption = False,
+    combine: CombineOption = None,
+    keep_empty: KeepEmptyOption = False,
+    folds: FoldsOption = None,
+    no_mirroring: NoMirroringOption = False,
+    step_size: StepSizeOption = None,
+    backend: BackendOption = None,
+    mode: ModeOption = None,
+    time_limit: TimeLimitOption = None,
+) -> None:
+    """Segment all images of a folder, with a table of what came out.
+
+    An image that fails does not stop the others. Beside each mask lies its run report.
+    """
+    from gc_panther.harness.cohort import TABLE, check_outcomes
+    from gc_panther.harness.cohort import cohort as segment_cohort
+    from gc_panther.plugins import create_plugin_manager, find_task
+
+    if keep and overwrite:
+        raise UserError("--continue and --overwrite exclude each other", fix="Give one of them")
+    settings = read_settings()
+    manager = create_plugin_manager()
+    choices = _choices(
+        settings,
+        model_dir=model_dir,
+        device=device,
+        require_gpu=require_gpu,
+        combine=combine,
+        keep_empty=keep_empty,
+        folds=folds,
+        no_mirroring=no_mirroring,
+        step_size=step_size,
+        backend=backend,
+        mode=mode,
+        time_limit=time_limit,
+    )
+    outcomes = segment_cohort(
+        find_task(manager, task),
+        manager,
+        settings,
+        choices,
+        image_folder=images,
+        mask_folder=output,
+        keep=keep,
+        overwrite=overwrite,
+        pictures=pictures,
+    )
+    print(f"masks: {sum(not one.error for one in outcomes)} in {output}")
+    print(f"table: {output / TABLE}")
+    check_outcomes(outcomes, output)
+
+
 def tasks() -> None:
     """List the installed tasks."""
     from rich.console import Console
@@ -396,7 +464,7 @@ def build_app(manager: pluggy.PluginManager) -> typer.Typer:
         add_completion=False,
     )
     app.callback(invoke_without_command=True)(_root)
-    for command in (run, serve, predict, tasks, info, doctor, pack, submit):
+    for command in (run, serve, predict, cohort, tasks, info, doctor, pack, submit):
         app.command()(command)
     app.add_typer(phantom_cli.app, name="phantom", help="Make digital abdominal MR phantoms.")
     app.add_typer(data_cli.app, name="dataset", help="Check and import training data.")
@@ -431,6 +499,9 @@ def invoke(arguments: list[str]) -> int:
             return _fail(f"{message}. `gc-panther --help` shows how", EXIT_USER)
         print(traceback.format_exc(), flush=True)
         return _fail(*describe(error))
+    if code == EXIT_INTERRUPTED:
+        # Typer takes Ctrl-C for an end without a word.
+        return _fail(describe(KeyboardInterrupt())[0], code)
     return code if isinstance(code, int) else EXIT_OK
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pluggy
 
-from gc_panther.case import Case, Volume
+from gc_panther.case import Case, Segmentation, Volume
 from gc_panther.contract.outputs import write_json
 from gc_panther.errors import OutputError, UserError
 from gc_panther.harness.engine import Choices, Engine, told_to_plugins
@@ -46,32 +46,86 @@ def predict(
     Raises:
         GCPantherError: with what was wrong; nothing has been written then.
     """
-    socket = next((i.inputs[0] for i in task.interfaces if len(i.inputs) == 1), None)
-    if socket is None:
+    slug = image_slug(task)
+    check_targets(image_path, mask_path, report_path, picture_path)
+    with told_to_plugins(manager, task):
+        case = read_case(slug, image_path)
+        with Engine(task, manager, settings, choices) as engine:
+            with shown_progress() as progress:
+                segmentation, report = engine.process(case, progress)
+            write_results(
+                engine,
+                case,
+                segmentation,
+                report,
+                mask_path=mask_path,
+                report_path=report_path,
+                picture_path=picture_path,
+            )
+    return report
+
+
+def image_slug(task: Task) -> str:
+    """The socket of the one image that a task takes.
+
+    Raises:
+        UserError: it takes several.
+    """
+    slug = next((i.inputs[0].slug for i in task.interfaces if len(i.inputs) == 1), None)
+    if slug is None:
         raise UserError(
             f"{task.name} needs several images at once",
             fix="Use `gc-panther run` with an input folder",
         )
-    check_targets(image_path, mask_path, report_path, picture_path)
-    with told_to_plugins(manager, task):
-        image = read_image(image_path)
-        case = Case(_stem(image_path), {socket.slug: image}, {socket.slug: image_path})
-        with Engine(task, manager, settings, choices) as engine:
-            with shown_progress() as progress:
-                segmentation, report = engine.process(case, progress)
-            mask = Volume(segmentation.mask.array_zyx, image.geometry)
-            write_image(mask, mask_path)
-            engine.finished(case, segmentation, report)
+    return slug
+
+
+def read_case(slug: str, image_path: Path) -> Case:
+    """A case of one image file, called by the file's name without its ending.
+
+    Raises:
+        InputError: the image cannot be read.
+    """
+    return Case(_stem(image_path), {slug: read_image(image_path)}, {slug: image_path})
+
+
+def write_results(
+    engine: Engine,
+    case: Case,
+    segmentation: Segmentation,
+    report: dict[str, Any],
+    *,
+    mask_path: Path,
+    report_path: Path | None,
+    picture_path: Path | None,
+) -> None:
+    """Write the mask, tell the plugins, write the picture, and the report as the last.
+
+    Args:
+        engine: what has segmented the case.
+        case: a case of one image.
+        segmentation: what :meth:`Engine.process` returned.
+        report: the run report; ``mask`` is added.
+        mask_path: its ending chooses the format; an existing file is replaced.
+        report_path: where the run report goes, if anywhere.
+        picture_path: where a PNG of the mask over the image goes, if anywhere.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    (image,) = case.images.values()
+    mask = Volume(segmentation.mask.array_zyx, image.geometry)
+    write_image(mask, mask_path)
+    engine.finished(case, segmentation, report)
     report["mask"] = str(mask_path)
-    if report_path is not None:
-        write_json(report, report_path)
     if picture_path is not None:
         from gc_panther.report.overlay import save_overlay
 
         save_overlay(
             image, mask, picture_path, roi=segmentation.details.get("roi"), title=case.name
         )
-    return report
+    if report_path is not None:
+        write_json(report, report_path)
 
 
 def check_targets(image: Path, mask: Path, *others: Path | None) -> None:

@@ -65,8 +65,12 @@ class BarProgress:
 
 
 @contextmanager
-def shown_progress() -> Iterator[Progress]:
-    """The progress that suits where stdout goes."""
+def shown_progress(*, transient: bool = False) -> Iterator[Progress]:
+    """The progress that suits where stdout goes.
+
+    Args:
+        transient: take the bars away at the end, where many cases follow each other.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -81,5 +85,5 @@ def shown_progress() -> Iterator[Progress]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, console=console) as bars:
+    with Bars(*columns, console=console, transient=transient) as bars:
         yield BarProgress(bars)
