@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Builds a task's image: ./do_build.sh task2 [--api invoke|exec] [--device gpu|cpu] [--tag NAME]
+# Builds a task's image:
+#     ./do_build.sh task2 [--api invoke|exec] [--device gpu|cpu] [--tag NAME] [--no-cache]
 #
 # --api invoke   the platform's current interface (default): a server, the networks loaded once
 # --api exec     its first interface: one start per case
 # --device gpu   refuse a torch without CUDA; cpu: refuse one with it, which is gigabytes larger.
 #                Without it, the image has the torch that the registry gives.
 # --tag NAME     of the image, gc-panther-TASK if not given
+# --no-cache     every step anew: scripts/audit/compare.py tells whether two builds are the same
 # BASE_IMAGE=python:3.11-slim-bookworm  another base with Python 3.11 or newer
 # TORCH_INDEX_URL=…                     a further index for torch, such as PyTorch's of CPU builds
 # If wheels/ holds wheels (scripts/make_wheels.sh fills it), nothing is fetched from a registry.
@@ -17,6 +19,7 @@ shift
 api=invoke
 device=
 image=$(image_of "$task")
+arguments=()
 while [ $# -gt 0 ]; do
     case "$1 ${2:-}" in
         "--api invoke" | "--api exec") api=$2 ;;
@@ -24,14 +27,19 @@ while [ $# -gt 0 ]; do
         "--api "*) fail "--api takes invoke or exec" 2 ;;
         "--device "*) fail "--device takes gpu or cpu" 2 ;;
         "--tag "?*) image=$2 ;;
-        *) fail "'$1' is not understood: ./do_build.sh $task [--api invoke|exec] [--device gpu|cpu]" 2 ;;
+        "--no-cache "*)
+            arguments+=(--no-cache)
+            shift
+            continue
+            ;;
+        *) fail "'$1' is not understood: ./do_build.sh $task [--api invoke|exec] [--device gpu|cpu] [--tag NAME] [--no-cache]" 2 ;;
     esac
     shift 2
 done
 engine_answers || fail "no Docker engine answers. Start one, or try the task without: ./do_test_run.sh $task"
 cd "$ROOT"
 mkdir -p wheels
-arguments=(--build-arg "API=$api")
+arguments+=(--build-arg "API=$api")
 [ -n "${BASE_IMAGE:-}" ] && arguments+=(--build-arg "BASE_IMAGE=$BASE_IMAGE")
 [ -n "${TORCH_INDEX_URL:-}" ] && arguments+=(--build-arg "TORCH_INDEX_URL=$TORCH_INDEX_URL")
 say "Building $image ($api) from Dockerfile.$task"

@@ -1,7 +1,7 @@
 """Whether two images hold the same: a build of a commit can be repeated, and checked, anywhere.
 
     ./do_build.sh task1 --tag first
-    docker build --no-cache -f Dockerfile.task1 -t second .
+    ./do_build.sh task1 --tag second --no-cache
     python3 scripts/audit/compare.py first second
 
 Compares every file's path, kind, mode, owner and content; times of change are not looked at. Exit
