@@ -32,6 +32,7 @@ from gc_panther.files import whole_file
 from gc_panther.harness.engine import Choices, Engine, told_to_plugins
 from gc_panther.harness.predict import image_slug, read_case, write_results
 from gc_panther.harness.progress import shown_progress
+from gc_panther.runtime.memory import release_memory
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 
@@ -164,6 +165,7 @@ def cohort(
                 logger.info("image %d of %d%s: %s", number + 1, len(waiting), left, one.name)
                 begin = time.perf_counter()
                 outcomes[one.name] = _segment(engine, manager, slug, one, pictures=pictures)
+                release_memory()
                 seconds.append(time.perf_counter() - begin)
                 _write_table(mask_folder, task, outcomes.values())
     _write_table(mask_folder, task, outcomes.values())

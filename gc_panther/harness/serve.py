@@ -31,6 +31,7 @@ import pluggy
 from gc_panther.errors import EXIT_FAILED, EXIT_OK, UserError, describe, error_line
 from gc_panther.harness.engine import Choices, Engine, told_to_plugins
 from gc_panther.harness.run import PlatformCase
+from gc_panther.runtime.memory import release_memory
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 
@@ -170,6 +171,8 @@ class InvokeServer:
             invocation.status, invocation.answer = self._segment(engine)
             self._current = None
             invocation.done.set()
+            del invocation
+            release_memory()
 
     def stop(self) -> None:
         """Let :meth:`run` return after the case it is at."""

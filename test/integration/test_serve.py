@@ -22,6 +22,7 @@ import pytest
 
 from gc_panther import plugins
 from gc_panther.errors import ProcessingError, UserError
+from gc_panther.harness import serve
 from gc_panther.harness.engine import Choices, Engine, told_to_plugins
 from gc_panther.harness.run import PlatformCase
 from gc_panther.harness.serve import InvokeServer
@@ -224,6 +225,20 @@ def test_memory_does_not_grow(served: SimpleNamespace, write_volume: Any) -> Non
             sizes.append(resident())
     # One image kept per case would be 150 × 1.3 MB.
     assert sizes[1] - sizes[0] < 30e6
+
+
+def test_the_memory_of_each_case_is_given_back(
+    served: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Semaphore(0)
+    monkeypatch.setattr(serve, "release_memory", released.release)
+    served.start()
+    wait_until(lambda: served.server.idle)
+    served.plugin.change = lambda mask: mask.astype(np.float32)
+    for status in (500, 201):
+        assert request(served.port, "POST", "/invoke")[0] == status
+        assert released.acquire(timeout=30)
+        served.plugin.change = lambda mask: mask
 
 
 def test_the_self_test_runs_the_networks_and_finds_what_is_no_mask(

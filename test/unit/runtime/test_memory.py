@@ -1,0 +1,52 @@
+import gc
+import os
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gc_panther.runtime import memory
+from gc_panther.runtime.memory import release_memory
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Link:
+    def __init__(self):
+        self.itself = self
+
+
+def test_objects_that_refer_to_each_other_are_let_go():
+    gc.disable()
+    try:
+        link = Link()
+        kept = weakref.ref(link)
+        del link
+        assert kept() is not None
+        release_memory()
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(
+    not hasattr(memory.C_LIBRARY, "malloc_trim"), reason="the C library is not glibc"
+)
+def test_what_was_freed_goes_back_to_the_system():
+    release_memory()
+    # Small enough to come from the heap, and with holes that keep its end in use.
+    blocks = [np.ones(8_000) for _ in range(4_000)]
+    kept = blocks[::100]
+    held = resident()
+    del blocks
+    release_memory()
+    assert held - resident() > 200e6
+    assert all(block[0] == 1 for block in kept)
+
+
+def test_a_c_library_that_keeps_its_memory_is_no_error(monkeypatch):
+    monkeypatch.setattr(memory, "C_LIBRARY", object())
+    release_memory()
