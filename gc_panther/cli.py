@@ -536,6 +536,8 @@ def _quieten() -> None:
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
     )
+    # Says at each start how many threads it would use, if anybody used it.
+    logging.getLogger("numexpr").setLevel(logging.WARNING)
     logging.captureWarnings(True)
     # Library warnings interest developers of this package, not the reader of a run's log.
     warnings.simplefilter("ignore")

@@ -292,6 +292,15 @@ def gc_panther(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
 
+def test_python_runs_the_command_line_as_a_module() -> None:
+    command = [sys.executable, "-m", "gc_panther"]
+    tasks = subprocess.run([*command, "tasks"], capture_output=True, text=True, check=False)
+    assert (tasks.returncode, tasks.stdout) == (0, gc_panther("tasks").stdout)
+    wrong = subprocess.run([*command, "predikt"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: No such command 'predikt'")
+
+
 def test_the_light_commands_import_nothing_heavy() -> None:
     code = (
         "import sys; from gc_panther.cli import invoke; "
