@@ -225,9 +225,9 @@ def comparisons(bench: Bench) -> dict[str, Callable[[], list[str]]]:
         ]
 
     def students() -> list[str]:
-        # Equally long: 12 epochs of teachers and 12 of students.
-        alone = partial(train_task1, bench, "labelled-only", 24, 0)
-        taught = partial(train_task1, bench, "students", 12, 12)
+        # Equally long: 8 epochs of teachers and 8 of students.
+        alone = partial(train_task1, bench, "labelled-only", 16, 0)
+        taught = partial(train_task1, bench, "students", 8, 8)
         return [
             bench.compare(
                 "noisy student",

@@ -11,8 +11,8 @@ from compare_inference import PeakMemory, Row, Setting, kernel_times, table, upd
 from gc_panther.nnunet.model_folder import open_model_folder
 
 
-def row(name, labels, seconds, stages=()):
-    made = Row(name, lambda out: out)
+def row(name, labels, seconds, stages=(), tumour_only=False):
+    made = Row(name, lambda out: out, tumour_only)
     made.labels, made.seconds, made.stages = labels, seconds, list(stages)
     made.memory = [2**30] * len(seconds)
     return made
@@ -27,12 +27,12 @@ def test_the_table_compares_with_the_second_row():
     ours = (labels == 1).astype(np.uint8)
     rows = [
         row("vote", worse, [30.0, 20.0, 40.0]),
-        row("stock", labels, [10.0, 12.0, 11.0]),
-        row("ours", ours, [5.0, 5.5, 9.0], [{"network": 3.0}] * 3),
+        row("stock", labels, [10.0, 12.0, 11.0], [{"network": 8.0}] * 3),
+        row("ours", ours, [5.0, 5.5, 9.0], [{"network": 3.0}] * 3, tumour_only=True),
     ]
     lines = table(rows, tumour=1).splitlines()[2:]
     assert lines[0] == "| vote | 30.0 (20.0–40.0) | 0.37 | – | – | 1.00 | 1.0e-02 | 0.93333 |"
-    assert lines[1].startswith("| stock | 11.0 (10.0–12.0) | 1.00 | – | – | 1.00 | 0.0e+00 |")
+    assert lines[1].startswith("| stock | 11.0 (10.0–12.0) | 1.00 | 8.0 | 3.0 | 1.00 | 0.0e+00 |")
     # The pancreas is in stock's labels and not in our mask: that is no difference.
     assert lines[2] == "| ours | 5.5 (5.0–9.0) | 2.00 | 3.0 | 2.5 | 1.00 | 0.0e+00 | 1.00000 |"
 
@@ -102,3 +102,14 @@ def test_stock_gets_the_same_networks(tiny_model_folder, tmp_path):
         found, expected = theirs.read_weights(fold), ours.read_weights(fold)
         assert found.keys() == expected.keys()
         assert all(bool((found[name] == expected[name]).all()) for name in expected)
+
+
+def test_what_the_passes_of_stock_take_is_known(tiny_model_folder, write_volume, tmp_path):
+    folder = tiny_model_folder(patch_zyx=(8, 16, 16))
+    theirs = stock.with_stock_trainer(folder, tmp_path / "stock")
+    image = write_volume(tmp_path / "image.mha")
+    setting = Setting(tmp_path, theirs, image, (0,), 3, "cpu", mirroring=False)
+    found = next(one for one in compare_inference.rows(setting) if "sequential" in one.name)
+    compare_inference.measure([found], 1, tmp_path, "cpu")
+    assert 0 < found.stages[0]["network"] < found.seconds[0]
+    assert found.labels.shape == compare_inference.read_image(image).array_zyx.shape
