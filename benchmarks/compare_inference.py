@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from phantoms import say
+from phantoms import bundled_case, say
 from stock import with_stock_trainer
 from warm import ROOT
 
@@ -51,7 +51,6 @@ from gc_panther.task import CaseRun, InferenceOptions
 
 DOCS = ROOT / "docs" / "performance.md"
 BIN = Path(sys.executable).parent
-CASE = ROOT / "test" / "cases" / "task1" / "input" / "images"
 
 #: The stock library in one process: its documented call for files, without worker processes. What
 #: its passes take is written beside the label map.
@@ -484,7 +483,7 @@ def update_document(section: str, text: str, path: Path | None = None) -> None:
 
 def demonstration(arguments: argparse.Namespace, scratch: Path) -> str:
     """The bundled networks on a full-size case."""
-    image = (arguments.image or next(CASE.rglob("*.mha"))).resolve()
+    image = (arguments.image or bundled_case("task1")).resolve()
     folds = tuple(int(fold) for fold in arguments.folds.split(","))
     model = open_model_folder(arguments.model_dir / "task1", folds)
     setting = Setting(
@@ -520,7 +519,7 @@ def full_size(arguments: argparse.Namespace, scratch: Path) -> str:
     half = sizes(model, write_pack(model, scratch / "half", half=True))["pack"]
     configuration = model.plans["configurations"][model.configuration]
     volume = two_windows(
-        arguments.image or next(CASE.rglob("*.mha")),
+        arguments.image or bundled_case("task1"),
         configuration["patch_size"],
         configuration["spacing"],
     )

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from adaptive import dice
 from compare_inference import machine, update_document
-from phantoms import SEED, phantom_files, say
+from phantoms import SEED, bundled_case, phantom_files, say
 from stock import stock_labels, with_stock_trainer
 from warm import ROOT, WarmTask
 
@@ -45,8 +46,6 @@ from gc_panther.task import Backend, CaseRun, Combine, InferenceOptions, Runtime
 #: What counts as equal on a CPU: the part of the voxels that may differ, and the tumour's Dice.
 CPU_LIMITS = (1e-5, 0.9995)
 GPU_LIMITS = (1e-4, 0.999)
-#: The bundled cases, ``<task>/input/images/…``.
-CASES = ROOT / "test" / "cases"
 COMBINE: tuple[Combine, ...] = ("logits", "probabilities")
 
 
@@ -83,12 +82,11 @@ def compare(
 ) -> Row:
     """Compare two label arrays of equal shape (z, y, x)."""
     a, b = ours == label, stock == label
-    total = int(a.sum() + b.sum())
     return Row(
         case,
         what,
         float(np.mean(ours != stock)),
-        2.0 * float((a & b).sum()) / total if total else 1.0,
+        dice(a, b),
         bounding_box(a) == bounding_box(b),
         CPU_LIMITS if device == "cpu" else GPU_LIMITS,
     )
@@ -101,7 +99,7 @@ def compare_ensemble(
     folds: tuple[int, ...],
     volume: Volume,
     device: str,
-    backends: Sequence[Backend] = ("auto",),
+    backends: Sequence[Backend],
 ) -> list[Row]:
     """Compare both ways of combining the folds, by each backend, on one volume in LPS order."""
     model = open_model_folder(folder, folds)
@@ -169,8 +167,7 @@ def table(task: str, rows: Sequence[Row]) -> str:
 
 def images_of(task: str, arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:
     """Names and files: the bundled case, phantoms, and what the user gave."""
-    for file in sorted((CASES / task / "input" / "images").rglob("*.mha")):
-        yield "bundled case", file
+    yield "bundled case", bundled_case(task)
     for number in range(arguments.cases):
         name, file, _ = phantom_files(task, number, arguments.seed, arguments.work)
         yield f"phantom {name}", file

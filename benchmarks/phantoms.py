@@ -1,4 +1,4 @@
-"""Phantoms for the benchmarks: made once per seed, kept in the work folder."""
+"""Phantoms for the benchmarks: the bundled ones, and others made once per seed and kept."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from warm import ROOT
+
 from gc_panther.phantom.dataset import Job, case_name, make_case
 from gc_panther.phantom.generate import PHANTOM_VERSION
 
 #: No training recipe uses this seed (`docs/accuracy.md`).
 SEED = 4242
+
+
+def bundled_case(task: str) -> Path:
+    """The image of the case that the project brings for a task."""
+    (image,) = (ROOT / "test" / "cases" / task / "input" / "images").rglob("*.mha")
+    return image
 
 
 def phantom_files(task: str, case: int, seed: int, work: Path) -> tuple[str, Path, Path]:

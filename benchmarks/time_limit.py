@@ -21,8 +21,7 @@ from pathlib import Path
 import numpy as np
 from adaptive import dice
 from compare_inference import BIN, command, machine, update_document
-from parity import CASES
-from phantoms import say
+from phantoms import bundled_case, say
 
 from gc_panther.imaging.images import read_image
 
@@ -109,9 +108,8 @@ def main() -> int:
     ]
     for repeat in range(arguments.repeats):
         for one in found:
-            (image,) = (CASES / one.task / "input" / "images").rglob("*.mha")
             with tempfile.TemporaryDirectory() as folder:
-                one.run(image, Path(folder), arguments.device)
+                one.run(bundled_case(one.task), Path(folder), arguments.device)
             say(f"{repeat + 1}/{arguments.repeats} {one.task} {one.limit}: {one.seconds[-1]:.1f} s")
     text = f"{machine(arguments.device)}.\n\n{table(found)}"
     print(text)

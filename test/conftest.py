@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -178,6 +179,12 @@ def wait_for_end() -> Callable[[Iterable[int]], None]:
     if not Path("/proc/self/stat").exists():
         pytest.skip("processes are looked up in Linux's /proc")
     return wait
+
+
+@pytest.fixture
+def resident() -> Callable[[], int]:
+    """Tells this process's memory, bytes."""
+    return lambda: int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture

@@ -171,7 +171,6 @@ class InvokeServer:
             invocation.status, invocation.answer = self._segment(engine)
             self._current = None
             invocation.done.set()
-            del invocation
             release_memory()
 
     def stop(self) -> None:

@@ -12,9 +12,9 @@ C_LIBRARY = ctypes.CDLL(None)
 def release_memory() -> None:
     """Give the system back what the case before has freed.
 
-    Python finds objects that refer to each other only now and then, and the C library keeps what
-    has been freed in several pools, of which a busy machine makes more: a process that segments
-    case after case seems to grow. Takes about 0.1 s. C libraries other than glibc keep theirs.
+    Python finds objects that refer to each other only now and then, and the C library may keep
+    what has been freed: a process that segments case after case grows. It takes some tenths of a
+    second, so call it between cases. C libraries other than glibc keep what they keep.
     """
     gc.collect()
     trim = getattr(C_LIBRARY, "malloc_trim", None)

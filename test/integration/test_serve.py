@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import shutil
 import signal
 import socket
@@ -208,15 +207,14 @@ def test_a_port_in_use_is_one_clear_error(served: SimpleNamespace) -> None:
         InvokeServer(lambda engine: {}, port=served.port)
 
 
-def test_memory_does_not_grow(served: SimpleNamespace, write_volume: Any) -> None:
+def test_memory_does_not_grow(
+    served: SimpleNamespace, write_volume: Any, resident: Callable[[], int]
+) -> None:
     """What the first cases leave behind (caches) is not counted. `benchmarks/soak.py` has 200."""
     array = np.random.default_rng(1).integers(0, 500, (40, 128, 128)).astype(np.int16)
     write_volume(served.input / "images/toy-folder/0f0e.mha", array)
     served.start()
     wait_until(lambda: served.server.idle)
-
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     sizes = []
     for number in range(80):

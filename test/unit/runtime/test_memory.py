@@ -1,17 +1,11 @@
 import gc
-import os
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gc_panther.runtime import memory
 from gc_panther.runtime.memory import release_memory
-
-
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Link:
@@ -35,7 +29,7 @@ def test_objects_that_refer_to_each_other_are_let_go():
 @pytest.mark.skipif(
     not hasattr(memory.C_LIBRARY, "malloc_trim"), reason="the C library is not glibc"
 )
-def test_what_was_freed_goes_back_to_the_system():
+def test_what_was_freed_goes_back_to_the_system(resident):
     release_memory()
     # Small enough to come from the heap, and with holes that keep its end in use.
     blocks = [np.ones(8_000) for _ in range(4_000)]
