@@ -1,12 +1,14 @@
-"""Mixed precision on a CPU, which nnU-Net has on GPUs only."""
+"""A training iteration made cheaper on a CPU: mixed precision, and channels last throughout."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 
 def computes_bfloat16() -> bool:
@@ -36,3 +38,30 @@ def pass_in_bfloat16(network: nn.Module) -> None:
         return [output.float() for output in outputs]
 
     network.forward = mixed
+
+
+def keep_channels_last(network: nn.Module) -> None:
+    """Store a network's 3-D convolutions channels last, and normalise without leaving that order.
+
+    oneDNN's convolutions of few channels are faster channels last. torch's instance norm is not
+    written for it: it copies its input to channels first, and the next convolution copies it back,
+    which takes a fifth of an iteration, and the gradients make the same detour. Batch norm stays
+    channels last; over a batch of one sample it is instance norm.
+
+    Args:
+        network: is changed in place; its state dict stays the same, its outputs up to rounding.
+    """
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    for module in network.modules():
+        if isinstance(module, nn.InstanceNorm3d) and not module.track_running_stats:
+            module.forward = partial(_normalize_each_sample, module)  # type: ignore[method-assign]
+
+
+def _normalize_each_sample(norm: nn.InstanceNorm3d, batch: torch.Tensor) -> torch.Tensor:
+    samples = [
+        functional.batch_norm(
+            sample, None, None, norm.weight, norm.bias, training=True, eps=norm.eps
+        )
+        for sample in batch.split(1)
+    ]
+    return torch.cat(samples)

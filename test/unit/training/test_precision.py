@@ -1,4 +1,4 @@
-"""Mixed precision on a CPU: what becomes bfloat16, and what must not."""
+"""Mixed precision on a CPU and channels-last normalisation: what changes, and what must not."""
 
 import copy
 
@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from gc_panther.training.precision import computes_bfloat16, pass_in_bfloat16
+from gc_panther.training.precision import (
+    computes_bfloat16,
+    keep_channels_last,
+    pass_in_bfloat16,
+)
 
 
 class TwoOutputs(nn.Module):
@@ -47,3 +51,45 @@ def test_layers_compute_in_bfloat16_and_all_that_is_kept_is_float32(outputs):
 def test_only_a_cpu_with_the_instructions_is_asked_to(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert computes_bfloat16() == expected
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_normalised_per_sample_gives_the_same_outputs_and_gradients(affine, samples):
+    torch.manual_seed(7)
+    network = nn.Sequential(
+        nn.Conv3d(1, 4, 3), nn.InstanceNorm3d(4, affine=affine), nn.LeakyReLU(), nn.Conv3d(4, 2, 3)
+    )
+    if affine:
+        nn.init.uniform_(network[1].weight)
+        nn.init.uniform_(network[1].bias)
+    twin = copy.deepcopy(network)
+    keep_channels_last(network)
+    images = torch.rand(samples, 1, 7, 8, 9) * 100
+    for one in (network, twin):
+        one(images).square().sum().backward()
+    torch.testing.assert_close(network(images), twin(images), rtol=1e-5, atol=1e-5)
+    for one, other in zip(network.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-3)
+    assert network.state_dict().keys() == twin.state_dict().keys()
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_normalising_and_its_gradient_stay_channels_last(samples):
+    norm, order = nn.InstanceNorm3d(4, affine=True), torch.channels_last_3d
+    keep_channels_last(norm)
+    images = torch.rand(samples, 4, 5, 6, 7).contiguous(memory_format=order).requires_grad_()
+    result = norm(images)
+    gradients = []
+    images.register_hook(gradients.append)
+    result.backward(torch.rand_like(result))
+    assert not images.is_contiguous()
+    assert result.is_contiguous(memory_format=order)
+    assert gradients[0].is_contiguous(memory_format=order)
+
+
+def test_a_norm_with_running_statistics_is_left_alone():
+    norm = nn.InstanceNorm3d(2, track_running_stats=True)
+    keep_channels_last(norm)
+    norm(torch.rand(2, 2, 3, 4, 5))
+    assert norm.running_mean.min() > 0
