@@ -12,10 +12,16 @@ from torch.nn import functional
 
 
 def computes_bfloat16() -> bool:
-    """Whether the CPU has instructions for bfloat16; without them it is slower than float32."""
+    """Whether the CPU has matrix units for bfloat16 (AMX).
+
+    Plain AVX-512 instructions for it do not count, although torch would use them. The weight
+    gradients of small 3-D convolutions (torch 2.13, oneDNN; 64 channels over 2 x 5 x 6 voxels, say)
+    then take in memory that nobody has written: a training ended in NaN, and other sizes corrupted
+    the heap. They are hardly faster than float32, either.
+    """
     # torch 2.8, which is allowed, cannot tell.
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return bool(capabilities.get("amx_bf16"))
 
 
 def pass_in_bfloat16(network: nn.Module) -> None:
@@ -44,9 +50,9 @@ def keep_channels_last(network: nn.Module) -> None:
     """Store a network's 3-D convolutions channels last, and normalise without leaving that order.
 
     oneDNN's convolutions of few channels are faster channels last. torch's instance norm is not
-    written for it: it copies its input to channels first, and the next convolution copies it back,
-    which takes a fifth of an iteration, and the gradients make the same detour. Batch norm stays
-    channels last; over a batch of one sample it is instance norm.
+    written for it: it copies its input to channels first, the next convolution copies it back, and
+    the gradients make the same detour. Batch norm stays channels last; over one sample it is
+    instance norm.
 
     Args:
         network: is changed in place; its state dict stays the same, its outputs up to rounding.

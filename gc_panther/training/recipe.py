@@ -38,9 +38,10 @@ class Schedule(Section):
             costs a small part of it; ``none`` only mirrors, as inference does.
         mirror: whether patches are mirrored, and inference averages over mirrored copies. Not for
             labels that tell left from right.
-        precision: ``bfloat16`` lets the passes on a CPU that has instructions for it compute in
-            bfloat16, which halves an iteration's time; weights, loss and optimizer stay in
-            float32. On a GPU nnU-Net computes in float16 whatever is chosen here.
+        precision: ``bfloat16`` lets the passes on a CPU that has matrix units for it (AMX) compute
+            in bfloat16, which halves an iteration's time; weights, loss and optimizer stay in
+            float32. On other CPUs all is float32. On a GPU nnU-Net computes in float16 whatever is
+            chosen here.
         save_every: epochs between the checkpoints from which an interrupted training continues.
     """
 

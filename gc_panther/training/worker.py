@@ -198,6 +198,7 @@ def train(job: TrainJob) -> None:
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 
     from gc_panther.training.checkpoints import last_checkpoint, save_whole, seed_all, seed_epochs
+    from gc_panther.training.divergence import guard_steps
     from gc_panther.training.plans import CONFIGURATION, PLANS_NAME
     from gc_panther.training.precision import (
         computes_bfloat16,
@@ -227,7 +228,7 @@ def train(job: TrainJob) -> None:
             if computes_bfloat16():
                 pass_in_bfloat16(trainer.network)
             else:
-                log.info("%s: in float32, as this CPU has no bfloat16", job.title)
+                log.info("%s: in float32, as this CPU has no AMX for bfloat16", job.title)
     if last is not None:
         trainer.load_checkpoint(str(last))
         log.info("%s: continues at epoch %d", job.title, trainer.current_epoch)
@@ -238,6 +239,7 @@ def train(job: TrainJob) -> None:
         log.info("%s: starts from %s, %s", job.title, job.start_from, report)
     save_whole(trainer)
     seed_epochs(trainer, job.seed)
+    guard_steps(trainer, job.title)
     _log_epochs(trainer, job)
     trainer.run_training()
 
