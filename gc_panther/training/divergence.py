@@ -12,8 +12,8 @@ from gc_panther.errors import ProcessingError
 
 log = logging.getLogger(__name__)
 
-#: Steps in a row without a usable gradient after which no more are tried. A gradient scaler halves
-#: its factor at each: within so many it finds one without overflow, if that was the reason.
+#: Steps in a row without a usable gradient after which no more are tried: a single one may be bad
+#: luck, so many are the data or the weights.
 MOST_IN_A_ROW = 20
 
 
@@ -60,5 +60,6 @@ def guard_steps(trainer: Any, title: str) -> None:
             )
         return result
 
-    trainer.optimizer.register_step_pre_hook(look_at_gradient)
+    if trainer.grad_scaler is None:
+        trainer.optimizer.register_step_pre_hook(look_at_gradient)
     trainer.train_step = train_step

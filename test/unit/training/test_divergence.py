@@ -14,6 +14,7 @@ class Trainer:
     """What nnU-Net's trainer does in a step on a CPU."""
 
     output_folder = "work/fold_3"
+    grad_scaler = None
 
     def __init__(self, optimizer):
         torch.manual_seed(3)
@@ -94,6 +95,7 @@ def test_a_loss_that_is_not_finite_counts_where_a_scaler_takes_the_steps():
     trainer = SimpleNamespace(
         train_step=lambda batch: {"loss": torch.tensor(batch).numpy()},
         optimizer=optimizer,
+        grad_scaler=object(),
         output_folder="fold_0",
     )
     guard_steps(trainer, "fold 0")

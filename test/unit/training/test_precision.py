@@ -46,7 +46,12 @@ def test_layers_compute_in_bfloat16_and_all_that_is_kept_is_float32(outputs):
 
 @pytest.mark.parametrize(
     ("capabilities", "expected"),
-    [({}, False), ({"avx512_bf16": True}, False), ({"avx512_bf16": True, "amx_bf16": True}, True)],
+    [
+        ({}, False),
+        ({"avx512_f": True}, False),
+        ({"avx512_bf16": True}, False),
+        ({"amx_bf16": 1}, 1),
+    ],
 )
 def test_only_a_cpu_with_matrix_units_is_asked_to(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
