@@ -16,10 +16,11 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
+from accuracy import fingerprint
 from adaptive import dice
 from compare_inference import machine, update_document
 from gc_panther_task1.training import Task1Recipe, Task1Training
@@ -83,6 +84,12 @@ class Bench:
     cases: int
     jobs: int
 
+    @cached_property
+    def results(self) -> Path:
+        """What is kept for the next time; another place where the bundled weights are others."""
+        bundled = {path.parent.name: path.parent for path in RESOURCES.glob("*/dataset.json")}
+        return self.work / f"gains-{fingerprint(bundled)}-seed{SEED}"
+
     def dice(self, arm: Arm) -> np.ndarray:
         """Tumour Dice of each phantom."""
         model = open_model_folder(arm.model(), arm.folds)
@@ -107,7 +114,7 @@ class Bench:
         if arm.task != "task2" or not arm.cropped:
             return None
         volume = to_lps(read_image(image))
-        kept = self.work / f"regions-seed{SEED}" / f"{name}.json"
+        kept = self.results / "regions" / f"{name}.json"
         if not kept.is_file():
             with tempfile.TemporaryDirectory() as scratch:
                 models = {LOCALIZER_MODEL.name: RESOURCES / LOCALIZER_MODEL.name}
@@ -120,7 +127,7 @@ class Bench:
 
     def compare(self, title: str, plain: Arm, arm: Arm) -> str:
         """Both arms on the same cases, and the mean difference with its interval."""
-        kept = self.work / "gains" / f"{title.replace(' ', '-')}-{self.cases}.json"
+        kept = self.results / f"{title.replace(' ', '-')}-{self.cases}.json"
         if not kept.is_file():
             found = [self.dice(one).tolist() for one in (plain, arm)]
             write_json(kept, found)
@@ -165,7 +172,7 @@ def train_task1(bench: Bench, name: str, epochs: int, student_epochs: int) -> Pa
         phantoms=PhantomCases(task="task1", cases=14, seed=TRAINING_SEED, unlabelled=40),
         students=rounds if student_epochs else (),
     )
-    folder = bench.work / "trainings" / name
+    folder = bench.results / "trainings" / name
     request = TrainingRequest(name, folder, folder / "models", jobs=bench.jobs)
     return Task1Training().train_recipe(recipe, request)
 
@@ -181,7 +188,7 @@ def train_task2(bench: Bench, name: str, *, from_scratch: bool) -> Path:
         margin_mm=demo.margin_mm,
         phantoms=PhantomCases(task="task2", cases=30, seed=TRAINING_SEED),
     )
-    folder = bench.work / "trainings" / name
+    folder = bench.results / "trainings" / name
     request = TrainingRequest(
         name,
         folder,

@@ -207,9 +207,12 @@ def load_preset(package: str, preset: str, kind: type[R]) -> R:
 
 def describe_schedule(schedule: Schedule) -> str:
     """One line for a model card."""
+    precision = schedule.precision
+    if precision == "bfloat16":
+        precision += " if the processor has AMX"
     return (
         f"{schedule.epochs} epochs of {schedule.iterations_per_epoch} iterations, "
         f"{schedule.optimizer} from learning rate {schedule.learning_rate:g}, "
         f"augmentation {schedule.augmentation}{'' if schedule.mirror else ' without mirroring'}, "
-        f"{schedule.precision}"
+        f"{precision}"
     )

@@ -242,7 +242,7 @@ def _train_localizer(
         training=[
             f"recipe: preset `{request.preset}`, seed {recipe.seed}",
             describe_schedule(localizer.schedule),
-            f"wall time: {seconds / 60:.0f} min on {request.device}, one thread of training",
+            f"wall time: {seconds / 60:.0f} min on {request.device}",
         ],
         results={"fold 0": pseudo_dice(results, 0)},
         labels=ORGANS,

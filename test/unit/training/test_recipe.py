@@ -2,7 +2,14 @@ import pytest
 
 from gc_panther.errors import UserError
 from gc_panther.training.plans import make_plans, network_of_plans
-from gc_panther.training.recipe import PLANS_KEY, Network, Recipe, Schedule, parse_recipe
+from gc_panther.training.recipe import (
+    PLANS_KEY,
+    Network,
+    Recipe,
+    Schedule,
+    describe_schedule,
+    parse_recipe,
+)
 
 GOOD = """
 folds: 3
@@ -89,3 +96,13 @@ def test_plans_carry_the_schedule_and_give_the_network_back():
 def test_plans_of_another_architecture_are_refused():
     with pytest.raises(UserError, match="ResidualEncoderUNet"):
         network_of_plans({"configurations": {"2d": {}}})
+
+
+def test_a_card_does_not_promise_bfloat16_on_every_processor():
+    given = {"epochs": 2, "learning_rate": 0.01, "optimizer": "adamw", "mirror": False}
+    assert describe_schedule(Schedule(**given)) == (
+        "2 epochs of 250 iterations, adamw from learning rate 0.01, augmentation full without "
+        "mirroring, float32"
+    )
+    half = describe_schedule(Schedule(**given, precision="bfloat16"))
+    assert half.endswith("bfloat16 if the processor has AMX")
