@@ -207,7 +207,7 @@ def load_preset(package: str, preset: str, kind: type[R]) -> R:
 
 def describe_schedule(schedule: Schedule) -> str:
     """One line for a model card."""
-    precision = schedule.precision
+    precision: str = schedule.precision
     if precision == "bfloat16":
         precision += " if the processor has AMX"
     return (

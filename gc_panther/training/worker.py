@@ -197,6 +197,7 @@ def train(job: TrainJob) -> None:
     import torch
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 
+    from gc_panther.runtime.memory import keep_memory
     from gc_panther.training.checkpoints import last_checkpoint, save_whole, seed_all, seed_epochs
     from gc_panther.training.divergence import guard_steps
     from gc_panther.training.plans import CONFIGURATION, PLANS_NAME
@@ -208,6 +209,8 @@ def train(job: TrainJob) -> None:
     from gc_panther.training.schedule import apply_schedule
     from gc_panther.training.transfer import read_weights, transfer_weights
 
+    if job.device == "cpu":
+        keep_memory()
     torch.set_num_threads(job.threads)
     seed_all(job.seed)
     trainer_class = _imported(job.trainer)

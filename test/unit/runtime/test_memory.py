@@ -1,11 +1,13 @@
 import gc
+import subprocess
+import sys
 import weakref
 
 import numpy as np
 import pytest
 
 from gc_panther.runtime import memory
-from gc_panther.runtime.memory import release_memory
+from gc_panther.runtime.memory import keep_memory, release_memory
 
 
 class Link:
@@ -44,3 +46,32 @@ def test_what_was_freed_goes_back_to_the_system(resident):
 def test_a_c_library_that_keeps_its_memory_is_no_error(monkeypatch):
     monkeypatch.setattr(memory, "C_LIBRARY", object())
     release_memory()
+
+
+@pytest.mark.skipif(not hasattr(memory.C_LIBRARY, "mallopt"), reason="the C library is not glibc")
+def test_a_training_gets_the_memory_it_freed_again():
+    script = """
+import resource, sys
+import numpy as np
+from gc_panther.runtime.memory import keep_memory
+if sys.argv[1] == "keep":
+    keep_memory()
+def step():
+    for size in (1_000_000, 3_000_000, 9_000_000):
+        np.ones(size)
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = {
+        how: int(subprocess.check_output([sys.executable, "-c", script, how]))
+        for how in ("keep", "usual")
+    }
+    assert faults["keep"] < 0.1 * faults["usual"]
+
+
+def test_keeping_memory_is_no_error_in_another_c_library(monkeypatch):
+    monkeypatch.setattr(memory, "C_LIBRARY", object())
+    keep_memory()
