@@ -207,12 +207,10 @@ def load_preset(package: str, preset: str, kind: type[R]) -> R:
 
 def describe_schedule(schedule: Schedule) -> str:
     """One line for a model card."""
-    precision: str = schedule.precision
-    if precision == "bfloat16":
-        precision += " if the processor has AMX"
+    where = " if the processor has AMX" if schedule.precision == "bfloat16" else ""
     return (
         f"{schedule.epochs} epochs of {schedule.iterations_per_epoch} iterations, "
         f"{schedule.optimizer} from learning rate {schedule.learning_rate:g}, "
         f"augmentation {schedule.augmentation}{'' if schedule.mirror else ' without mirroring'}, "
-        f"{precision}"
+        f"{schedule.precision}{where}"
     )
