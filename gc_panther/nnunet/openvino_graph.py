@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 #: Name of the file in a pack.
 GRAPH_FILE = "openvino.json"
 #: Largest difference of an answer from PyTorch's, as a part of the largest logit.
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -212,6 +212,7 @@ def compile_graph(
     detached = {name: value.detach() for name, value in weights.items()}
     model = core.read_model(model=graph.xml.encode(), weights=graph.filled(detached))
     model.reshape([batch, 1, *patch])
+    _average_in_steps(model)
     compiled: CompiledGraph = core.compile_model(
         model,
         "CPU",
@@ -222,6 +223,60 @@ def compile_graph(
         },
     )
     return compiled
+
+
+def _average_in_steps(model: Any) -> None:
+    """Let a model's instance norms take their means in steps of few voxels each.
+
+    OpenVINO's own operation (MVN) adds up a channel's voxels one after the other. A sum of many
+    equal values, such as those of a window's padding, drifts away from the true one in single
+    precision: logits of up to 41 were off by 0.06 on a scan with fewer slices than a window, where
+    torch was off by 0.00002 (both against double precision). A mean of means of at most 64 voxels
+    is as good as torch's. Pooling takes them because OpenVINO turns any other way to write an
+    instance norm into MVN again.
+
+    Args:
+        model: an OpenVINO model of known shapes; it is changed.
+    """
+    import numpy as np
+
+    # Its import is import_openvino's.
+    from openvino import opset13 as ops
+
+    for norm in model.get_ordered_ops():
+        if norm.get_type_name() != "MVN":
+            continue
+        source, attributes = norm.input_value(0), norm.get_attributes()
+        spatial = [int(size) for size in source.get_shape()][2:]
+        axes = sorted(int(axis) for axis in norm.input_value(1).get_node().data.ravel())
+        is_instance_norm = axes == list(range(2, 2 + len(spatial)))
+        if not is_instance_norm or attributes["eps_mode"].upper() != "INSIDE_SQRT":
+            continue
+        centred = ops.subtract(source, _mean(source, spatial))
+        variance = _mean(ops.multiply(centred, centred), spatial)
+        stabilised = ops.add(variance, np.float32(attributes["eps"]))
+        scaled = ops.multiply(centred, ops.power(stabilised, np.float32(-0.5)))
+        norm.output(0).replace(scaled.output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _mean(values: Any, spatial: Sequence[int]) -> Any:
+    """The mean over the spatial axes, which are kept with a length of one."""
+    from openvino import opset13 as ops
+
+    zeros = [0] * len(spatial)
+    while max(spatial) > 1:
+        kernel = [_step(size) for size in spatial]
+        values = ops.avg_pool(
+            values, kernel, zeros, zeros, kernel, exclude_pad=False, rounding_type="floor"
+        )
+        spatial = [size // step for size, step in zip(spatial, kernel, strict=True)]
+    return values
+
+
+def _step(size: int) -> int:
+    """How many of an axis' voxels are averaged at once: a divisor, at most 4 where there is one."""
+    return next(n for n in (4, 3, 2, *range(5, size + 1), 1) if size % n == 0)
 
 
 def find_graph(
