@@ -22,11 +22,11 @@ from gc_panther.nnunet.windows import Axes, Slices, blend_windows, window_weight
 from gc_panther.task import CaseRun
 
 #: A label can be where the coarse pass gives it this probability.
-CANDIDATE = 0.1
+CANDIDATE = 0.2
 #: A window matters where it has this part of the weight of a voxel that can have the label.
-SHARE = 0.2
+SHARE = 0.3
 #: The same where the first answer hangs on the other windows.
-FINE_SHARE = 0.1
+FINE_SHARE = 0.05
 #: Between these probabilities a voxel is undecided.
 UNDECIDED = (0.2, 0.8)
 #: The answer hangs on the other windows where they have a say in so many undecided voxels, relative
