@@ -81,8 +81,8 @@ def _interpolate_planes(
     """Fill ``target`` from ``source``: along the first axis, then bilinear in each plane.
 
     Both have shape (i, j, k), each its own. Where the first axis is interpolated by itself
-    (``first_alone``) it is so with ``order_alone``, otherwise linearly. numpy
-    rounds to the target's type in one step, as nnU-Net does; torch goes through float32.
+    (``first_alone``) it is so with ``order_alone``, otherwise linearly. numpy rounds to the
+    target's type in one step, as nnU-Net does; torch goes through float32.
     """
     values = torch.from_numpy(source.astype(np.float64))
     if first_alone:
