@@ -1,13 +1,15 @@
 """Fewer passes where they would not change the answer: approximate, and not the default.
 
 A coarse pass (one fold, no mirroring, every window) says where the wanted labels can be. All folds
-then run only in the windows that matter there, each over half of the mirrored copies; the other
-windows keep the coarse answer. Where too much of the answer then hangs on those others, some more
-are taken. Whatever leaves a doubt sends the image through the exact ensemble.
+then run only in the windows that matter there, at first over two mirrored copies each. The answers
+of both halves of the copies say how much is left to chance: as long as further copies can be
+expected to change too many voxels, the copies are doubled. Windows that were left out keep the
+coarse answer, with less weight, and some more are taken where too much of the answer hangs on them.
+Whatever leaves a doubt sends the image through the exact ensemble.
 
-The halves are those with an even and with an odd number of flipped axes: in each of them every axis
-is flipped in half of the copies (a half fraction of a factorial design; Box, Hunter & Hunter,
-Statistics for Experimenters, ch. 6). Folds and windows take turns, so that both halves are used.
+The copies come in pairs of one and its opposite (the other axes flipped): in each pair every axis
+is flipped in one of the two. Folds and windows take turns in which pair is first, so that all are
+used.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 import torch
 
 from gc_panther.nnunet.folds import Folds, WindowedImage
-from gc_panther.nnunet.windows import Axes, Slices, blend_windows, window_weights
+from gc_panther.nnunet.windows import Axes, Slices, Windows, blend_windows, window_weights
 from gc_panther.task import CaseRun
 
 #: A label can be where the coarse pass gives it this probability.
@@ -26,12 +28,20 @@ CANDIDATE = 0.2
 #: A window matters where it has this part of the weight of a voxel that can have the label.
 SHARE = 0.3
 #: The same where the first answer hangs on the other windows.
-FINE_SHARE = 0.05
+FINE_SHARE = 0.1
+#: A window with all folds weighs so many times as much as one that keeps the coarse answer. A power
+#: of two, so that half precision loses nothing.
+FULL_WEIGHT = 2.0
 #: Between these probabilities a voxel is undecided.
 UNDECIDED = (0.2, 0.8)
 #: The answer hangs on the other windows where they have a say in so many undecided voxels, relative
 #: to those with the label.
 TOO_MANY = 0.3
+#: More copies are run where they can be expected to change so many voxels, relative to those with
+#: the label.
+CHANGED = 0.035
+#: A voxel whose probability is further than this from that of every other label does not change.
+CLOSE = 0.8
 
 
 @dataclass(frozen=True)
@@ -41,67 +51,188 @@ class Adaptive:
     Attributes:
         logits: each fold's, on the network's grid.
         windows: numbers of the windows in which all folds ran.
+        copies: how many mirrored copies each fold saw in each of them.
         passes: how many there were, the coarse ones included.
     """
 
     logits: Sequence[torch.Tensor]
     windows: Sequence[int]
+    copies: int
+    passes: int
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why the exact ensemble has to run.
+
+    Attributes:
+        reason: in words.
+        passes: how many it took to find out.
+    """
+
+    reason: str
     passes: int
 
 
 def run_adaptively(
     folds: Folds, image: WindowedImage, mirroring: Sequence[Axes], label: int, run: CaseRun
-) -> Adaptive | str:
+) -> Adaptive | Doubt:
     """Run the folds where it matters for one label.
 
     Args:
         folds: the ensemble.
         image: its windows.
-        mirroring: all sets of axes to flip.
+        mirroring: all sets of axes to flip, :func:`~gc_panther.nnunet.windows.mirror_combinations`.
         label: the label, not the background.
         run: progress and clock.
 
     Returns:
-        The logits, or the doubt for which the exact ensemble has to run, in words.
+        The logits, or why there are none.
     """
-    coarse = folds.coarse(next(iter(folds)), image, run)
+    plain: Windows = [(window, [()]) for window in image.slices]
+    coarse = folds.parts(next(iter(folds)), image, plain, run, "coarse pass")
     shape, heads = image.data.shape[1:], len(coarse[0])
     cpu = torch.device("cpu")
     blended = blend_windows(coarse, image.slices, shape, heads, cpu)
     candidates = torch.softmax(blended.float(), 0)[label] >= CANDIDATE
     if not bool(candidates.any()):
-        return "the coarse pass saw no candidate"
+        return Doubt("the coarse pass saw no candidate", len(coarse))
     share = SHARE
     chosen = windows_that_matter(candidates, image.slices, share)
-    halves = half_fractions(mirroring)
-    known = {fold: {n: part for n, part in enumerate(coarse) if n not in chosen} for fold in folds}
-    passes = len(coarse)
+    some = _SomeCopies(folds, image, mirroring, coarse, run)
     while True:
-        logits = []
-        for place, fold in enumerate(folds):
-            # Bound now: the function is used before the loop goes on.
-            def copies(number: int, place: int = place) -> Sequence[Axes]:
-                return halves[(place + number) % 2]
-
-            passes += sum(len(copies(n)) for n in range(len(coarse)) if n not in known[fold])
-            logits.append(folds.logits(fold, image, copies, run, known=known[fold]))
-        mean = torch.stack(logits).float().mean(0)
-        found = _padded_like(mean.argmax(0) == label, shape, image.unpad)
+        halves = some.logits(chosen)
+        # Blending is linear, so this is what all copies together give.
+        logits = [torch.stack(parts).float().mean(0) for parts in zip(*halves, strict=True)]
+        mean = _mean_probabilities(logits)
+        where = mean.argmax(0) == label
+        found = _padded_like(where, shape, image.unpad)
         if not bool(found.any()):
-            return "no voxel got the label"
+            return Doubt("no voxel got the label", some.passes)
         added = windows_that_matter(found, image.slices, share) - chosen
         if not added and share > FINE_SHARE:
-            chances = [torch.softmax(fold.float(), 0)[label] for fold in logits]
-            chance = _padded_like(torch.stack(chances).mean(0), shape, image.unpad)
+            chance = _padded_like(mean[label], shape, image.unpad)
             if _hangs_on_others(chance, found, image.slices, chosen):
                 share = FINE_SHARE
                 added = windows_that_matter(candidates | found, image.slices, share) - chosen
-        if not added:
-            return Adaptive(logits, sorted(chosen), passes)
-        chosen |= added
-        for answers in known.values():
-            for number in added:
-                del answers[number]
+        if added:
+            chosen |= added
+        elif some.copies < len(mirroring) and _expected_changes(
+            [_margin(_mean_probabilities(half), label) for half in halves]
+        ) > CHANGED * int(where.sum()):
+            some.double()
+        else:
+            in_half_precision = [fold.half() for fold in logits]
+            return Adaptive(in_half_precision, sorted(chosen), some.copies, some.passes)
+
+
+class _SomeCopies:
+    """The folds over part of the mirrored copies; nothing is computed twice.
+
+    Args:
+        folds: the ensemble.
+        image: its windows.
+        mirroring: all sets of axes to flip.
+        coarse: the coarse answer in each window.
+        run: progress and clock.
+
+    Attributes:
+        copies: how many mirrored copies each fold sees in each chosen window.
+        passes: how many there were, the coarse ones included.
+    """
+
+    def __init__(
+        self,
+        folds: Folds,
+        image: WindowedImage,
+        mirroring: Sequence[Axes],
+        coarse: Sequence[torch.Tensor],
+        run: CaseRun,
+    ) -> None:
+        self.copies = min(2, len(mirroring))
+        self.passes = len(coarse)
+        self._folds = folds
+        self._image = image
+        self._mirroring = mirroring
+        self._coarse = coarse
+        self._run = run
+        self._cpu = torch.device("cpu")
+        #: The logits of each window that was computed, by half of the copies and by fold.
+        self._computed: list[dict[int, dict[int, torch.Tensor]]] = [
+            {fold: {} for fold in folds} for _ in range(self.copies)
+        ]
+
+    def logits(self, chosen: set[int]) -> list[list[torch.Tensor]]:
+        """Logits on the network's grid, by half of the copies (one where there is one) and fold.
+
+        Args:
+            chosen: numbers of the windows in which all folds run.
+        """
+        slices, shape = self._image.slices, self._image.data.shape[1:]
+        weights = None
+        if len(chosen) < len(slices):
+            weights = [FULL_WEIGHT if n in chosen else 1.0 for n in range(len(slices))]
+        halves: list[list[torch.Tensor]] = [[] for _ in self._computed]
+        for place, fold in enumerate(self._folds):
+            self._compute(place, fold, chosen)
+            for half, computed in zip(halves, self._computed, strict=True):
+                parts = [computed[fold].get(n, part) for n, part in enumerate(self._coarse)]
+                logits = blend_windows(parts, slices, shape, len(parts[0]), self._cpu, weights)
+                half.append(logits[self._image.unpad])
+        return halves
+
+    def _compute(self, place: int, fold: int, chosen: set[int]) -> None:
+        """Compute what is missing of one fold's windows."""
+        missing = [
+            (half, number)
+            for half, computed in enumerate(self._computed)
+            for number in sorted(chosen - computed[fold].keys())
+        ]
+        if not missing:
+            return
+        size = self.copies // len(self._computed)
+        windows: Windows = [
+            (
+                self._image.slices[number],
+                in_turn(self._mirroring, place + number)[half * size : (half + 1) * size],
+            )
+            for half, number in missing
+        ]
+        label = f"fold {place + 1} of {len(self._folds)}"
+        parts = self._folds.parts(fold, self._image, windows, self._run, label)
+        self.passes += size * len(missing)
+        for (half, number), part in zip(missing, parts, strict=True):
+            self._computed[half][fold][number] = part
+
+    def double(self) -> None:
+        """Have twice as many copies: those that there are become the first half."""
+        first, second = self._computed
+        for fold, windows in first.items():
+            for number, part in windows.items():
+                windows[number] = (part.float() + second[fold][number].float()).div_(2).half()
+        self._computed[1] = {fold: {} for fold in first}
+        self.copies *= 2
+
+
+def in_turn(mirroring: Sequence[Axes], turn: int) -> list[Axes]:
+    """All mirrored copies in an order of which the first half, quarter, ... is a good sample.
+
+    Args:
+        mirroring: all sets of axes to flip.
+        turn: changes which pair of opposite copies comes first.
+    """
+    axes = max(mirroring, key=len)
+    others = [tuple(axis for axis in axes if axis not in copy) for copy in mirroring]
+    pairs = [
+        (copy, other)
+        for copy, other in zip(mirroring, others, strict=True)
+        # Each pair once; without axes a copy is its own opposite.
+        if (len(copy), copy) <= (len(other), other)
+    ]
+    half = max(len(pairs) // 2, 1)
+    numbers = [n for start in range(half) for n in range(start, len(pairs), half)]
+    ordered = [copy for n in numbers for copy in pairs[(turn + n) % len(pairs)]]
+    return list(dict.fromkeys(ordered))
 
 
 def windows_that_matter(
@@ -145,11 +276,36 @@ def _hangs_on_others(
     return int((undecided & others).sum()) >= TOO_MANY * int(found.sum())
 
 
-def half_fractions(mirroring: Sequence[Axes]) -> tuple[Sequence[Axes], Sequence[Axes]]:
-    """Two halves of the mirrored copies; without mirroring, twice the plain one."""
-    even = [axes for axes in mirroring if len(axes) % 2 == 0]
-    odd = [axes for axes in mirroring if len(axes) % 2 == 1]
-    return even, odd or even
+def _mean_probabilities(logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The mean of the folds' probabilities, shape (heads, i, j, k)."""
+    total = torch.softmax(logits[0].float(), 0)
+    for fold in logits[1:]:
+        total += torch.softmax(fold.float(), 0)
+    return total.div_(len(logits))
+
+
+def _margin(probabilities: torch.Tensor, label: int) -> torch.Tensor:
+    """By how much a label is more probable than every other one; negative where it is less."""
+    others = torch.cat([probabilities[:label], probabilities[label + 1 :]])
+    return probabilities[label] - others.amax(0)
+
+
+def _expected_changes(halves: Sequence[torch.Tensor]) -> float:
+    """How many voxels can be expected to get or lose a label with many more copies.
+
+    Half of the difference between two halves of a sample has the standard error of their mean. It
+    is pooled over the voxels that could change, and the margins taken as normally distributed.
+
+    Args:
+        halves: margins of the label from either half of the copies, shape (i, j, k).
+    """
+    first, second = halves
+    margin = (first + second) / 2
+    close = margin.abs() < CLOSE
+    if not bool(close.any()):
+        return 0.0
+    error = ((first - second)[close] / 2).square().mean().sqrt().clamp(min=1e-6)
+    return float(torch.special.ndtr(-margin[close].abs() / error).sum())
 
 
 def _padded_like(values: torch.Tensor, shape: Sequence[int], unpad: Slices) -> torch.Tensor:

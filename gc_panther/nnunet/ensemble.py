@@ -17,7 +17,7 @@ import torch
 
 from gc_panther.case import Volume
 from gc_panther.errors import WeightsError, clear_memory_errors
-from gc_panther.nnunet.adaptive import run_adaptively
+from gc_panther.nnunet.adaptive import Doubt, run_adaptively
 from gc_panther.nnunet.anytime import FoldsInTime
 from gc_panther.nnunet.backends import choose_runner
 from gc_panther.nnunet.folds import Folds, WindowedImage
@@ -197,11 +197,14 @@ class Ensemble:
     ) -> tuple[Iterable[torch.Tensor], dict[str, Any]]:
         """Logits of the folds from part of the passes; from all where there is a doubt."""
         found = run_adaptively(self._folds, image, mirroring, label, run)
-        if isinstance(found, str):
-            return self._all_folds(image, mirroring, run), {"not_adaptive": found}
+        if isinstance(found, Doubt):
+            passes = len(image.slices) * len(mirroring) * len(self._folds) + found.passes
+            facts = {"not_adaptive": found.reason, "passes": passes}
+            return self._all_folds(image, mirroring, run), facts
         return found.logits, {
             "mode": "adaptive",
             "windows_with_all_folds": len(found.windows),
+            "copies_in_them": found.copies,
             "passes": found.passes,
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,17 +89,29 @@ class Folds:
         self._loaded = (fold, network)
         return network
 
-    def coarse(self, fold: int, image: WindowedImage, run: CaseRun) -> list[torch.Tensor]:
-        """One fold's logits in each window, without mirroring.
+    def parts(
+        self, fold: int, image: WindowedImage, windows: Windows, run: CaseRun, label: str
+    ) -> list[torch.Tensor]:
+        """One fold's logits in some windows.
+
+        Args:
+            fold: its number.
+            image: where the windows are.
+            windows: with the sets of axes to flip in each.
+            run: progress and clock.
+            label: what the progress is of.
 
         Returns:
             Half precision, in the main memory, shape (heads, i, j, k) each.
+
+        Raises:
+            ProcessingError: the network gave NaN or infinity.
+            torch.OutOfMemoryError: even one window at once is too much.
         """
 
         def attempt() -> list[torch.Tensor]:
-            windows: Windows = [(window, [()]) for window in image.slices]
-            with self._passes(fold, image, windows, run, "coarse pass") as answers:
-                return [answer.half().cpu() for answer in answers]
+            with self._passes(fold, image, windows, run, label) as answers:
+                return [self._finite(answer.half(), fold).cpu() for answer in answers]
 
         return self._with_less_memory(attempt)
 
@@ -111,7 +123,6 @@ class Folds:
         run: CaseRun,
         *,
         out_of_time: Callable[[], bool] = lambda: False,
-        known: MutableMapping[int, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """One fold's logits on the network's grid.
 
@@ -121,8 +132,6 @@ class Folds:
             mirroring: gives the sets of axes to flip in a window, by the window's number.
             run: progress and clock.
             out_of_time: asked before each pass whether to give up.
-            known: logits of windows that need not be computed, by number; those that are computed
-                are added.
 
         Returns:
             Half precision, in the main memory, shape (heads, i, j, k).
@@ -132,27 +141,31 @@ class Folds:
             ProcessingError: the network gave NaN or infinity.
             torch.OutOfMemoryError: even one window at once is too much.
         """
-        count = len(image.slices)
         label = f"fold {list(self).index(fold) + 1} of {len(self)}"
+        windows: Windows = [(window, mirroring(n)) for n, window in enumerate(image.slices)]
 
         def attempt() -> torch.Tensor:
-            wanted = [n for n in range(count) if known is None or n not in known]
-            windows: Windows = [(image.slices[n], mirroring(n)) for n in wanted]
             with self._passes(fold, image, windows, run, label, out_of_time) as answers:
-                parts = answers if known is None else _completed(answers, known, count)
                 logits = blend_windows(
-                    parts, image.slices, image.data.shape[1:], self._heads, self._sums
+                    answers, image.slices, image.data.shape[1:], self._heads, self._sums
                 )
-                if not bool(torch.isfinite(logits).all()):
-                    raise ProcessingError(
-                        "a network gave NaN or infinity",
-                        where=f"fold {fold} of {self._path}",
-                        fix="Look at the image's intensities; if they are sound, the weights "
-                        "are not",
-                    )
-                return logits[image.unpad].cpu()
+                return self._finite(logits, fold)[image.unpad].cpu()
 
         return self._with_less_memory(attempt)
+
+    def _finite(self, logits: torch.Tensor, fold: int) -> torch.Tensor:
+        """The logits, if they are sound.
+
+        Raises:
+            ProcessingError: a NaN or infinity is among them.
+        """
+        if not bool(torch.isfinite(logits).all()):
+            raise ProcessingError(
+                "a network gave NaN or infinity",
+                where=f"fold {fold} of {self._path}",
+                fix="Look at the image's intensities; if they are sound, the weights are not",
+            )
+        return logits
 
     @contextmanager
     def _passes(
@@ -206,13 +219,3 @@ class Folds:
             return False
         logger.warning("the GPU ran out of memory; going on with %s", self.savings)
         return True
-
-
-def _completed(
-    answers: Iterator[torch.Tensor], known: MutableMapping[int, torch.Tensor], count: int
-) -> Iterator[torch.Tensor]:
-    """The logits of all windows in order; those that were not known are from now on."""
-    for number in range(count):
-        if number not in known:
-            known[number] = next(answers).half().cpu()
-        yield known[number]

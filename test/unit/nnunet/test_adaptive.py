@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gc_panther.case import Geometry, Volume
 from gc_panther.errors import UserError
 from gc_panther.nnunet import adaptive
-from gc_panther.nnunet.adaptive import half_fractions, windows_that_matter
+from gc_panther.nnunet.adaptive import in_turn, windows_that_matter
 from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.nnunet.windows import mirror_combinations, window_slices
@@ -57,20 +57,41 @@ def test_every_marked_voxel_has_a_window_and_more_voxels_never_cost_one(voxels, 
     assert chosen <= windows_that_matter(marked(*voxels, more), slices)
 
 
-@pytest.mark.parametrize("axes", [(0,), (0, 1), (0, 2), (0, 1, 2)])
-def test_in_both_halves_every_axis_is_flipped_in_half_of_the_copies(axes):
+@pytest.mark.parametrize("turn", range(5))
+@pytest.mark.parametrize("axes", [(0,), (1, 2), (0, 2), (0, 1, 2)])
+def test_in_every_pair_of_copies_every_axis_is_flipped_once(axes, turn):
     mirroring = mirror_combinations(axes)
-    halves = half_fractions(mirroring)
-    assert sorted(halves[0] + halves[1]) == sorted(mirroring)
-    assert len(halves[0]) == len(halves[1])
-    if len(axes) > 1:
-        for half in halves:
-            for axis in axes:
-                assert sum(axis in copy for copy in half) == len(half) / 2
+    copies = in_turn(mirroring, turn)
+    assert sorted(copies) == sorted(mirroring)
+    for first, second in zip(copies[::2], copies[1::2], strict=True):
+        assert sorted(first + second) == list(axes)
 
 
-def test_without_mirroring_both_halves_are_the_plain_copy():
-    assert half_fractions([()]) == ([()], [()])
+def test_turns_start_with_all_pairs_and_wrap():
+    firsts = [frozenset(in_turn(mirror_combinations((0, 1, 2)), turn)[:2]) for turn in range(8)]
+    assert len(set(firsts)) == 4
+    assert firsts[:4] == firsts[4:]
+
+
+def test_without_mirroring_there_is_only_the_plain_copy():
+    assert in_turn([()], 0) == in_turn([()], 3) == [()]
+
+
+def test_changes_are_expected_where_halves_differ_and_the_margin_is_small():
+    margin = torch.tensor([[[0.1, -0.1, 0.95, -0.95]]])
+    assert adaptive._expected_changes([margin, margin]) == 0
+    # A voxel as far from the border as the standard error is: 16 % each, by the normal curve.
+    apart = adaptive._expected_changes([margin + 0.1, margin - 0.1])
+    assert apart == pytest.approx(2 * 0.1587, abs=1e-3)
+    assert adaptive._expected_changes([margin + 0.3, margin - 0.3]) > apart
+    sure = torch.tensor([[[0.9, -0.9, 1.0]]])
+    assert adaptive._expected_changes([sure + 0.05, sure - 0.05]) == 0
+
+
+def test_a_margin_is_the_distance_to_the_most_probable_other_label():
+    probabilities = torch.tensor([0.5, 0.2, 0.3]).reshape(3, 1, 1, 1)
+    margins = [float(adaptive._margin(probabilities, label)) for label in range(3)]
+    assert margins == pytest.approx([0.2, -0.3, -0.2])
 
 
 class Counter(SilentProgress):
@@ -93,27 +114,51 @@ def model(tiny_model_folder):
     return open_model_folder(tiny_model_folder(patch_zyx=PATCH))
 
 
-def test_where_every_window_matters_only_the_copies_are_halved(model, monkeypatch):
+@pytest.mark.parametrize(("changed", "copies"), [(np.inf, 2), (-1.0, 8)])
+def test_where_every_window_matters_only_copies_are_saved(model, monkeypatch, changed, copies):
     monkeypatch.setattr(adaptive, "CANDIDATE", 0.0)
+    monkeypatch.setattr(adaptive, "CHANGED", changed)
     prediction, passes = predict(model, mode="adaptive")
     assert prediction.facts["mode"] == "adaptive"
     assert prediction.facts["windows"] == prediction.facts["windows_with_all_folds"] == 3
-    # A coarse pass, and three folds over half of eight mirrored copies, of three windows.
-    assert passes == prediction.facts["passes"] == 3 + 3 * 3 * 4
-    # Without mirroring nothing is left out.
-    plain, _ = predict(model, mode="adaptive", mirroring=False)
-    exact, _ = predict(model, mirroring=False)
-    # But for the rounding of each window, coarse in the corners.
-    assert np.abs(plain.probabilities - exact.probabilities).max() < 5e-3
+    assert prediction.facts["copies_in_them"] == copies
+    # A coarse pass, and three folds over part of eight mirrored copies, of three windows.
+    assert passes == prediction.facts["passes"] == 3 + 3 * 3 * copies
+    exact, exact_passes = predict(model)
+    assert exact_passes == 3 * 3 * 8
+    # With all copies nothing is left out but the rounding, which is coarse near the corners.
+    inner = (slice(None), slice(1, -1), slice(3, -3), slice(3, -3))
+    gap = np.abs(prediction.probabilities - exact.probabilities)[inner].max()
+    assert gap < 2e-3 if copies == 8 else gap > 1e-2
     json.dumps(prediction.facts)
+
+
+def test_without_mirroring_nothing_is_left_out(model, monkeypatch):
+    monkeypatch.setattr(adaptive, "CANDIDATE", 0.0)
+    monkeypatch.setattr(adaptive, "CHANGED", -1.0)
+    plain, passes = predict(model, mode="adaptive", mirroring=False)
+    exact, _ = predict(model, mirroring=False)
+    assert passes == 3 + 3 * 3
+    assert plain.facts["copies_in_them"] == 1
+    assert np.abs(plain.probabilities - exact.probabilities).max() < 5e-3
+
+
+def test_copies_are_doubled_as_long_as_changes_are_expected(model, monkeypatch):
+    expected = iter([np.inf, 0.0])
+    monkeypatch.setattr(adaptive, "CANDIDATE", 0.0)
+    monkeypatch.setattr(adaptive, "_expected_changes", lambda halves: next(expected))
+    prediction, passes = predict(model, mode="adaptive")
+    assert prediction.facts["copies_in_them"] == 4
+    assert passes == prediction.facts["passes"] == 3 + 3 * 3 * 4
 
 
 def test_windows_where_the_label_cannot_be_keep_the_coarse_answer(model, monkeypatch):
     monkeypatch.setattr(adaptive, "TOO_MANY", np.inf)
+    monkeypatch.setattr(adaptive, "CHANGED", np.inf)
     monkeypatch.setattr(adaptive, "windows_that_matter", lambda where, slices, share: {0})
     prediction, passes = predict(model, mode="adaptive", combine="logits")
     assert prediction.facts["windows_with_all_folds"] == 1
-    assert passes == prediction.facts["passes"] == 3 + 3 * 4
+    assert passes == prediction.facts["passes"] == 3 + 3 * 2
     coarse, _ = predict(open_model_folder(model.path, (0,)), mirroring=False, combine="logits")
     exact, _ = predict(model, combine="logits")
     # At the far end only the last window reaches, at the near end only the first one.
@@ -127,10 +172,11 @@ def test_windows_where_the_label_cannot_be_keep_the_coarse_answer(model, monkeyp
 def test_a_window_that_the_answer_touches_is_added(model, monkeypatch):
     answers = iter([{0}, {0, 2}, {0, 2}])
     monkeypatch.setattr(adaptive, "TOO_MANY", np.inf)
+    monkeypatch.setattr(adaptive, "CHANGED", np.inf)
     monkeypatch.setattr(adaptive, "windows_that_matter", lambda where, slices, share: next(answers))
     prediction, passes = predict(model, mode="adaptive")
     assert prediction.facts["windows_with_all_folds"] == 2
-    assert passes == prediction.facts["passes"] == 3 + 2 * 3 * 4
+    assert passes == prediction.facts["passes"] == 3 + 2 * 3 * 2
 
 
 @pytest.mark.parametrize(("too_many", "windows"), [(0.0, 2), (np.inf, 1)])
@@ -142,10 +188,11 @@ def test_where_the_answer_hangs_on_other_windows_more_are_taken(
 
     monkeypatch.setattr(adaptive, "UNDECIDED", (0.0, 1.0))
     monkeypatch.setattr(adaptive, "TOO_MANY", too_many)
+    monkeypatch.setattr(adaptive, "CHANGED", np.inf)
     monkeypatch.setattr(adaptive, "windows_that_matter", matter)
     prediction, passes = predict(model, mode="adaptive")
     assert prediction.facts["windows_with_all_folds"] == windows
-    assert passes == prediction.facts["passes"] == 3 + windows * 3 * 4
+    assert passes == prediction.facts["passes"] == 3 + windows * 3 * 2
 
 
 def test_an_answer_hangs_on_windows_that_reach_its_undecided_voxels():
@@ -179,9 +226,10 @@ def test_a_doubt_leads_to_the_exact_answer(name, value, doubt, model, monkeypatc
             return read
 
         monkeypatch.setattr(type(model), "read_weights", biased)
-    exact, _ = predict(model)
-    prediction, _ = predict(model, mode="adaptive")
+    exact, exact_passes = predict(model)
+    prediction, passes = predict(model, mode="adaptive")
     assert prediction.facts["mode"] == "exact"
+    assert passes == prediction.facts["passes"] > exact_passes
     assert doubt in prediction.facts["not_adaptive"]
     assert np.array_equal(prediction.probabilities, exact.probabilities)
 
