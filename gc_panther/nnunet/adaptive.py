@@ -39,7 +39,7 @@ UNDECIDED = (0.2, 0.8)
 TOO_MANY = 0.3
 #: More copies are run where they can be expected to change so many voxels, relative to those with
 #: the label.
-CHANGED = 0.035
+CHANGED = 0.03
 #: A voxel whose probability is further than this from that of every other label does not change.
 CLOSE = 0.8
 
