@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gc_panther.nnunet.folds import Folds, WindowedImage
+from gc_panther.nnunet.folds import Folds, WindowedImage, add_probabilities
 from gc_panther.nnunet.windows import Axes, Slices, Windows, blend_windows, window_weights
 from gc_panther.task import CaseRun
 
@@ -42,6 +42,8 @@ TOO_MANY = 0.3
 CHANGED = 0.03
 #: A voxel whose probability is further than this from that of every other label does not change.
 CLOSE = 0.8
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,7 @@ def run_adaptively(
     plain: Windows = [(window, [()]) for window in image.slices]
     coarse = folds.parts(next(iter(folds)), image, plain, run, "coarse pass")
     shape, heads = image.data.shape[1:], len(coarse[0])
-    cpu = torch.device("cpu")
-    blended = blend_windows(coarse, image.slices, shape, heads, cpu)
+    blended = blend_windows(coarse, image.slices, shape, heads, CPU)
     candidates = torch.softmax(blended.float(), 0)[label] >= CANDIDATE
     if not bool(candidates.any()):
         return Doubt("the coarse pass saw no candidate", len(coarse))
@@ -103,10 +104,9 @@ def run_adaptively(
     while True:
         halves = some.logits(chosen)
         # Blending is linear, so this is what all copies together give.
-        logits = [torch.stack(parts).float().mean(0) for parts in zip(*halves, strict=True)]
+        logits = [torch.stack(parts).float().mean(0).half() for parts in zip(*halves, strict=True)]
         mean = _mean_probabilities(logits)
-        where = mean.argmax(0) == label
-        found = _padded_like(where, shape, image.unpad)
+        found = _padded_like(mean.argmax(0) == label, shape, image.unpad)
         if not bool(found.any()):
             return Doubt("no voxel got the label", some.passes)
         added = windows_that_matter(found, image.slices, share) - chosen
@@ -119,11 +119,10 @@ def run_adaptively(
             chosen |= added
         elif some.copies < len(mirroring) and _expected_changes(
             [_margin(_mean_probabilities(half), label) for half in halves]
-        ) > CHANGED * int(where.sum()):
+        ) > CHANGED * int(found.sum()):
             some.double()
         else:
-            in_half_precision = [fold.half() for fold in logits]
-            return Adaptive(in_half_precision, sorted(chosen), some.copies, some.passes)
+            return Adaptive(logits, sorted(chosen), some.copies, some.passes)
 
 
 class _SomeCopies:
@@ -156,17 +155,19 @@ class _SomeCopies:
         self._mirroring = mirroring
         self._coarse = coarse
         self._run = run
-        self._cpu = torch.device("cpu")
         #: The logits of each window that was computed, by half of the copies and by fold.
         self._computed: list[dict[int, dict[int, torch.Tensor]]] = [
             {fold: {} for fold in folds} for _ in range(self.copies)
         ]
 
     def logits(self, chosen: set[int]) -> list[list[torch.Tensor]]:
-        """Logits on the network's grid, by half of the copies (one where there is one) and fold.
+        """Logits on the network's grid, by half of the copies and by fold.
 
         Args:
             chosen: numbers of the windows in which all folds run.
+
+        Returns:
+            Half precision, shape (heads, i, j, k) each; where there is only one copy, one half.
         """
         slices, shape = self._image.slices, self._image.data.shape[1:]
         weights = None
@@ -177,7 +178,7 @@ class _SomeCopies:
             self._compute(place, fold, chosen)
             for half, computed in zip(halves, self._computed, strict=True):
                 parts = [computed[fold].get(n, part) for n, part in enumerate(self._coarse)]
-                logits = blend_windows(parts, slices, shape, len(parts[0]), self._cpu, weights)
+                logits = blend_windows(parts, slices, shape, len(parts[0]), CPU, weights)
                 half.append(logits[self._image.unpad])
         return halves
 
@@ -218,17 +219,14 @@ def in_turn(mirroring: Sequence[Axes], turn: int) -> list[Axes]:
     """All mirrored copies in an order of which the first half, quarter, ... is a good sample.
 
     Args:
-        mirroring: all sets of axes to flip.
+        mirroring: all sets of axes to flip, in the order of
+            :func:`~gc_panther.nnunet.windows.mirror_combinations`.
         turn: changes which pair of opposite copies comes first.
     """
-    axes = max(mirroring, key=len)
-    others = [tuple(axis for axis in axes if axis not in copy) for copy in mirroring]
-    pairs = [
-        (copy, other)
-        for copy, other in zip(mirroring, others, strict=True)
-        # Each pair once; without axes a copy is its own opposite.
-        if (len(copy), copy) <= (len(other), other)
-    ]
+    # They are ordered by size and then by axis, so that a copy's opposite is as far from the end.
+    both = list(zip(mirroring, reversed(mirroring), strict=True))
+    # Each pair once; without axes a copy is its own opposite.
+    pairs = both[: (len(both) + 1) // 2]
     half = max(len(pairs) // 2, 1)
     numbers = [n for start in range(half) for n in range(start, len(pairs), half)]
     ordered = [copy for n in numbers for copy in pairs[(turn + n) % len(pairs)]]
@@ -263,7 +261,7 @@ def _hangs_on_others(
 
     Args:
         chance: the label's probability, shape (i, j, k).
-        found: voxels with the label.
+        found: truth values, the voxels with the label, shape (i, j, k).
         slices: all windows.
         chosen: numbers of those in which all folds ran.
     """
@@ -278,14 +276,23 @@ def _hangs_on_others(
 
 def _mean_probabilities(logits: Sequence[torch.Tensor]) -> torch.Tensor:
     """The mean of the folds' probabilities, shape (heads, i, j, k)."""
-    total = torch.softmax(logits[0].float(), 0)
-    for fold in logits[1:]:
-        total += torch.softmax(fold.float(), 0)
+    total: torch.Tensor | None = None
+    for fold in logits:
+        total = add_probabilities(total, fold)
+    assert total is not None, "an ensemble has at least one fold"  # noqa: S101
     return total.div_(len(logits))
 
 
 def _margin(probabilities: torch.Tensor, label: int) -> torch.Tensor:
-    """By how much a label is more probable than every other one; negative where it is less."""
+    """By how much a label is more probable than every other one; negative where it is less.
+
+    Args:
+        probabilities: shape (heads, i, j, k).
+        label: one of the heads.
+
+    Returns:
+        Between -1 and 1, shape (i, j, k).
+    """
     others = torch.cat([probabilities[:label], probabilities[label + 1 :]])
     return probabilities[label] - others.amax(0)
 

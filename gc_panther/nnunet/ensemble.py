@@ -20,7 +20,7 @@ from gc_panther.errors import WeightsError, clear_memory_errors
 from gc_panther.nnunet.adaptive import Doubt, run_adaptively
 from gc_panther.nnunet.anytime import FoldsInTime
 from gc_panther.nnunet.backends import choose_runner
-from gc_panther.nnunet.folds import Folds, WindowedImage
+from gc_panther.nnunet.folds import Folds, WindowedImage, add_probabilities
 from gc_panther.nnunet.model_folder import ModelFolder
 from gc_panther.nnunet.network import build_network, fitting_plans
 from gc_panther.nnunet.openvino_graph import Graph, convert
@@ -183,7 +183,7 @@ class Ensemble:
         def combine(logits: torch.Tensor) -> None:
             if self._options.combine != "logits":
                 with run.clock.stage("resample"):
-                    _add_probabilities(None, self._on_covered_box(logits, prepared))
+                    add_probabilities(None, self._on_covered_box(logits, prepared))
 
         reached = FoldsInTime(list(self._folds), mirroring, deadline, predict, combine).run()
         passes = len(image.slices) * sum(reached.copies.values())
@@ -226,7 +226,7 @@ class Ensemble:
                 continue
             with run.clock.stage("resample"):
                 logits = self._on_covered_box(part, prepared)
-                total = _add_probabilities(total, logits)
+                total = add_probabilities(total, logits)
                 if combine == "vote":
                     chosen = _one_hot(_highest(logits), self._heads)
                     votes = chosen if votes is None else votes.add_(chosen)
@@ -305,22 +305,6 @@ def openvino_graph(model: ModelFolder) -> Graph:
         patch = tuple(int(size) for size in configuration.patch_size)
         network = build_network(configuration, len(model.labels))
     return convert(network, patch)
-
-
-def _add_probabilities(total: torch.Tensor | None, logits: torch.Tensor) -> torch.Tensor:
-    """Add the softmax of logits, shape (heads, i, j, k), to a sum of probabilities.
-
-    Slab by slab: the whole image's logits in single precision, and their softmax, would be the
-    peak of the process' memory.
-
-    Returns:
-        The sum, float32; it is ``total`` where there is one.
-    """
-    if total is None:
-        total = torch.zeros(logits.shape)
-    for index in range(logits.shape[1]):
-        total[:, index] += torch.softmax(logits[:, index].float(), 0)
-    return total
 
 
 def _highest(values: torch.Tensor) -> torch.Tensor:

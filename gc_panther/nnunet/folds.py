@@ -219,3 +219,19 @@ class Folds:
             return False
         logger.warning("the GPU ran out of memory; going on with %s", self.savings)
         return True
+
+
+def add_probabilities(total: torch.Tensor | None, logits: torch.Tensor) -> torch.Tensor:
+    """Add the softmax of logits, shape (heads, i, j, k), to a sum of probabilities.
+
+    Slab by slab: the whole image's logits in single precision, and their softmax, would be the
+    peak of the process' memory.
+
+    Returns:
+        The sum, float32; it is ``total`` where there is one.
+    """
+    if total is None:
+        total = torch.zeros(logits.shape)
+    for index in range(logits.shape[1]):
+        total[:, index] += torch.softmax(logits[:, index].float(), 0)
+    return total
