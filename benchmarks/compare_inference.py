@@ -29,6 +29,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -453,17 +454,16 @@ def table(found: Sequence[Row], tumour: int, reference: int = 1) -> str:
 
 def machine(device: str) -> str:
     """What it ran on, in words."""
-    names = {
+    processors = {
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
     }
-    from importlib.metadata import version
-
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "nnunetv2", "openvino"))
+    names = ["torch", "nnunetv2", *(["openvino"] if is_installed() else [])]
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in names)
     gpu = "" if device == "cpu" else f"{select_device(device).description}; "
     return (
-        f"{gpu}{os.cpu_count()} cores ({', '.join(sorted(names)) or platform.machine()}), "
+        f"{gpu}{os.cpu_count()} cores ({', '.join(sorted(processors)) or platform.machine()}), "
         f"Python {platform.python_version()}, {packages}"
     )
 

@@ -53,7 +53,8 @@ class FoldsInTime:
         self._combine = combine
         self.logits: dict[int, torch.Tensor] = {}
         self.copies: dict[int, int] = {}
-        #: Seconds of one copy of one fold, and of combining one fold with the others.
+        #: Seconds of one copy of one fold, as the latest took, and of combining one fold with the
+        #: others. The first fold may be slow: on a GPU it pays for the search for algorithms.
         self._unit = self._combining = 0.0
 
     def run(self) -> Self:
@@ -104,10 +105,12 @@ class FoldsInTime:
         new_fold = 0.0 if fold in self.logits else self._combining
         if self._seconds_left() - new_fold < self._unit * len(chosen) * (1 + CAUTION):
             return False
+        begin = time.perf_counter()
         try:
             more = self._predict(fold, chosen, lambda: self._seconds_left() < 0)
         except OutOfTimeError:
             return False
+        self._unit = (time.perf_counter() - begin) / len(chosen)
         before = self.copies.get(fold, 0)
         self.copies[fold] = before + len(chosen)
         if before:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -32,6 +33,7 @@ _GPU_BATCH = 8
 _KEPT_BYTES = 2**28
 
 Weights = Mapping[str, torch.Tensor]
+Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Runner(Protocol):
@@ -45,7 +47,7 @@ class Runner(Protocol):
     name: str
     batch: int
 
-    def load(self, fold: int, weights: Weights) -> Callable[[torch.Tensor], torch.Tensor]:
+    def load(self, fold: int, weights: Weights) -> Network:
         """Make a fold ready; the callable maps (n, 1, *patch) to (n, heads, *patch), n ≤ batch."""
 
     def during_passes(self) -> AbstractContextManager[Any]:
@@ -82,7 +84,7 @@ class TorchRunner:
         self._cast = half_precision_parameters(network) if self._half else frozenset[str]()
         self.batch = batch_size(device, patch)
 
-    def load(self, fold: int, weights: Weights) -> Callable[[torch.Tensor], torch.Tensor]:
+    def load(self, fold: int, weights: Weights) -> Network:
         """Put a fold's weights into the network."""
         self._network.load_state_dict(
             {
@@ -92,7 +94,8 @@ class TorchRunner:
             assign=True,
         )
         network = self._network.eval()
-        return (lambda tiles: network(tiles.half())) if self._half else network
+        passes = (lambda tiles: network(tiles.half())) if self._half else network
+        return keeping_pace(passes) if self._device.type == "cuda" else passes
 
     def during_passes(self) -> AbstractContextManager[Any]:
         """cuDNN's search for algorithms on a GPU; nothing on a CPU."""
@@ -101,6 +104,25 @@ class TorchRunner:
             # All windows have one shape, so it pays to let cuDNN try its algorithms.
             stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))
         return stack
+
+
+def keeping_pace(network: Network) -> Network:
+    """A network on a GPU that is never more than one pass ahead of what the GPU has done.
+
+    Calls only put work into the GPU's queue. Without a limit the progress would be complete before
+    the first pass is, and a deadline would be kept by the queue alone.
+    """
+    ends: deque[torch.cuda.Event] = deque()
+
+    def passes(tiles: torch.Tensor) -> torch.Tensor:
+        answer = network(tiles)
+        ends.append(torch.cuda.Event())
+        ends[-1].record()
+        if len(ends) > 1:
+            ends.popleft().synchronize()
+        return answer
+
+    return passes
 
 
 def half_precision_parameters(network: torch.nn.Module) -> frozenset[str]:
@@ -131,7 +153,7 @@ class OpenVINORunner:
         self._kept: dict[int, CompiledGraph] = {}
         self._latest: CompiledGraph | None = None
 
-    def load(self, fold: int, weights: Weights) -> Callable[[torch.Tensor], torch.Tensor]:
+    def load(self, fold: int, weights: Weights) -> Network:
         """Compile the graph with a fold's weights, or take it from an earlier case."""
         if self._latest is not None:
             # What the passes of one fold took would stay taken beside the next fold's.

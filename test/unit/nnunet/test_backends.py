@@ -239,6 +239,33 @@ def test_small_windows_go_in_pairs_on_a_cpu():
     assert batch_size(torch.device("cuda"), (48, 160, 224)) == 8
 
 
+def test_a_pass_waits_for_all_but_one_of_those_before_it(monkeypatch):
+    happened = []
+
+    class Event:
+        def record(self):
+            self.number = sum(kind == "queued" for kind, _ in happened)
+
+        def synchronize(self):
+            happened.append(("waited for", self.number))
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+
+    def network(tiles):
+        happened.append(("queued", int(tiles)))
+        return -tiles
+
+    passes = backends.keeping_pace(network)
+    assert [int(passes(torch.tensor(n))) for n in (1, 2, 3)] == [-1, -2, -3]
+    assert happened == [
+        ("queued", 1),
+        ("queued", 2),
+        ("waited for", 1),
+        ("queued", 3),
+        ("waited for", 2),
+    ]
+
+
 def test_half_precision_is_autocasts(folder, monkeypatch):
     """A GPU's arithmetic on a CPU, which can do all of it but one pooling."""
     pool = torch.nn.functional.avg_pool3d
