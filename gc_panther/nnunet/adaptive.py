@@ -3,9 +3,11 @@
 A coarse pass (one fold, no mirroring, every window) says where the wanted labels can be. All folds
 then run only in the windows that matter there, at first over two mirrored copies each. The answers
 of both halves of the copies say how much is left to chance: as long as further copies can be
-expected to change too many voxels, the copies are doubled. Windows that were left out keep the
-coarse answer, with less weight, and some more are taken where too much of the answer hangs on them.
-Whatever leaves a doubt sends the image through the exact ensemble.
+expected to change too many voxels, they are doubled in the windows that have most to do with it.
+Windows that were left out keep the coarse answer, with less weight, and some more are taken where
+too much of the answer hangs on them. Where the label has so few voxels that not one may change,
+nothing that reaches it is left out. Whatever leaves a doubt sends the image through the exact
+ensemble.
 
 The copies come in pairs of one and its opposite (the other axes flipped): in each pair every axis
 is flipped in one of the two. Folds and windows take turns in which pair is first, so that all are
@@ -14,7 +16,8 @@ used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,10 +39,18 @@ FULL_WEIGHT = 2.0
 UNDECIDED = (0.2, 0.8)
 #: The answer hangs on the other windows where they have a say in so many undecided voxels, relative
 #: to those with the label.
-TOO_MANY = 0.3
+TOO_MANY = 0.25
 #: More copies are run where they can be expected to change so many voxels, relative to those with
 #: the label.
 CHANGED = 0.03
+#: Nor may they change so many, relative to the same, where there are more changes than expected by
+#: two standard deviations of a Poisson distribution.
+CHANGED_AT_WORST = 0.06
+DEVIATIONS = 2.0
+#: Copies are doubled in the windows with this part of the changes of the window that has most.
+MOST = 0.5
+#: The share that makes a window matter where not one voxel may change.
+ANY_SHARE = 0.01
 #: A voxel whose probability is further than this from that of every other label does not change.
 CLOSE = 0.8
 
@@ -53,13 +64,13 @@ class Adaptive:
     Attributes:
         logits: each fold's, on the network's grid.
         windows: numbers of the windows in which all folds ran.
-        copies: how many mirrored copies each fold saw in each of them.
+        copies: how many mirrored copies each fold saw in each of these windows.
         passes: how many there were, the coarse ones included.
     """
 
     logits: Sequence[torch.Tensor]
     windows: Sequence[int]
-    copies: int
+    copies: Sequence[int]
     passes: int
 
 
@@ -110,19 +121,36 @@ def run_adaptively(
         if not bool(found.any()):
             return Doubt("no voxel got the label", some.passes)
         added = windows_that_matter(found, image.slices, share) - chosen
-        if not added and share > FINE_SHARE:
-            chance = _padded_like(mean[label], shape, image.unpad)
-            if _hangs_on_others(chance, found, image.slices, chosen):
-                share = FINE_SHARE
+        count = int(found.sum())
+        none_may_change = count * CHANGED_AT_WORST < 1
+        if not added:
+            finer = share
+            if none_may_change:
+                finer = ANY_SHARE
+            elif share > FINE_SHARE:
+                chance = _padded_like(mean[label], shape, image.unpad)
+                if _hangs_on_others(chance, found, image.slices, chosen):
+                    finer = FINE_SHARE
+            if finer < share:
+                share = finer
                 added = windows_that_matter(candidates | found, image.slices, share) - chosen
         if added:
             chosen |= added
-        elif some.copies < len(mirroring) and _expected_changes(
-            [_margin(_mean_probabilities(half), label) for half in halves]
-        ) > CHANGED * int(found.sum()):
-            some.double()
-        else:
-            return Adaptive(logits, sorted(chosen), some.copies, some.passes)
+            continue
+        doubtful = some.incomplete()
+        if doubtful and not none_may_change:  # else all copies
+            first, second = (
+                _padded_like(_margin(_mean_probabilities(half), label), shape, image.unpad)
+                for half in halves
+            )
+            changes = expected_changes(
+                first, second, some.parts_of_answers(), some.parts_to_come(), image.unpad
+            )
+            doubtful = windows_to_double(changes, doubtful, count)
+        if not doubtful:
+            windows = sorted(chosen)
+            return Adaptive(logits, windows, [some.copies[n] for n in windows], some.passes)
+        some.double(doubtful)
 
 
 class _SomeCopies:
@@ -136,7 +164,7 @@ class _SomeCopies:
         run: progress and clock.
 
     Attributes:
-        copies: how many mirrored copies each fold sees in each chosen window.
+        copies: how many mirrored copies each fold sees, by the number of the chosen window.
         passes: how many there were, the coarse ones included.
     """
 
@@ -148,7 +176,7 @@ class _SomeCopies:
         coarse: Sequence[torch.Tensor],
         run: CaseRun,
     ) -> None:
-        self.copies = min(2, len(mirroring))
+        self.copies: dict[int, int] = {}
         self.passes = len(coarse)
         self._folds = folds
         self._image = image
@@ -157,7 +185,7 @@ class _SomeCopies:
         self._run = run
         #: The logits of each window that was computed, by half of the copies and by fold.
         self._computed: list[dict[int, dict[int, torch.Tensor]]] = [
-            {fold: {} for fold in folds} for _ in range(self.copies)
+            {fold: {} for fold in folds} for _ in range(min(2, len(mirroring)))
         ]
 
     def logits(self, chosen: set[int]) -> list[list[torch.Tensor]]:
@@ -169,10 +197,10 @@ class _SomeCopies:
         Returns:
             Half precision, shape (heads, i, j, k) each; where there is only one copy, one half.
         """
+        for number in chosen:
+            self.copies.setdefault(number, len(self._computed))
         slices, shape = self._image.slices, self._image.data.shape[1:]
-        weights = None
-        if len(chosen) < len(slices):
-            weights = [FULL_WEIGHT if n in chosen else 1.0 for n in range(len(slices))]
+        weights = self._weights() if len(chosen) < len(slices) else None
         halves: list[list[torch.Tensor]] = [[] for _ in self._computed]
         for place, fold in enumerate(self._folds):
             self._compute(place, fold, chosen)
@@ -191,28 +219,48 @@ class _SomeCopies:
         ]
         if not missing:
             return
-        size = self.copies // len(self._computed)
-        windows: Windows = [
-            (
-                self._image.slices[number],
-                in_turn(self._mirroring, place + number)[half * size : (half + 1) * size],
-            )
-            for half, number in missing
-        ]
+        windows: list[tuple[Slices, Sequence[Axes]]] = []
+        for half, number in missing:
+            size = self.copies[number] // len(self._computed)
+            copies = in_turn(self._mirroring, place + number)[half * size : (half + 1) * size]
+            windows.append((self._image.slices[number], copies))
         label = f"fold {place + 1} of {len(self._folds)}"
         parts = self._folds.parts(fold, self._image, windows, self._run, label)
-        self.passes += size * len(missing)
+        self.passes += sum(len(copies) for _, copies in windows)
         for (half, number), part in zip(missing, parts, strict=True):
             self._computed[half][fold][number] = part
 
-    def double(self) -> None:
-        """Have twice as many copies: those that there are become the first half."""
+    def incomplete(self) -> set[int]:
+        """Numbers of the chosen windows that have not seen all copies."""
+        return {n for n, copies in self.copies.items() if copies < len(self._mirroring)}
+
+    def double(self, numbers: Collection[int]) -> None:
+        """Have twice as many copies in these windows: what there is becomes the first half."""
         first, second = self._computed
         for fold, windows in first.items():
-            for number, part in windows.items():
-                windows[number] = (part.float() + second[fold][number].float()).div_(2).half()
-        self._computed[1] = {fold: {} for fold in first}
-        self.copies *= 2
+            for number in numbers:
+                both = windows[number].float() + second[fold].pop(number).float()
+                windows[number] = both.div_(2).half()
+        for number in numbers:
+            self.copies[number] *= 2
+
+    def parts_to_come(self) -> dict[int, float]:
+        """By the number of the chosen window, which part of all copies is not there yet."""
+        return {n: 1 - copies / len(self._mirroring) for n, copies in self.copies.items()}
+
+    def parts_of_answers(self) -> dict[int, tuple[Slices, torch.Tensor]]:
+        """By the number of the chosen window, its place and its share of the weights there."""
+        slices = self._image.slices
+        gaussian = window_weights(slices, CPU).float()
+        total = torch.zeros(tuple(self._image.data.shape[1:]))
+        for (_, *window), weight in zip(slices, self._weights(), strict=True):
+            total[tuple(window)] += weight * gaussian
+        places = {number: tuple(slices[number][1:]) for number in self.copies}
+        return {n: (place, FULL_WEIGHT * gaussian / total[place]) for n, place in places.items()}
+
+    def _weights(self) -> list[float]:
+        """What each window weighs."""
+        return [FULL_WEIGHT if n in self.copies else 1.0 for n in range(len(self._image.slices))]
 
 
 def in_turn(mirroring: Sequence[Axes], turn: int) -> list[Axes]:
@@ -297,22 +345,56 @@ def _margin(probabilities: torch.Tensor, label: int) -> torch.Tensor:
     return probabilities[label] - others.amax(0)
 
 
-def _expected_changes(halves: Sequence[torch.Tensor]) -> float:
-    """How many voxels can be expected to get or lose a label with many more copies.
+def expected_changes(
+    first: torch.Tensor,
+    second: torch.Tensor,
+    parts: Mapping[int, tuple[Slices, torch.Tensor]],
+    to_come: Mapping[int, float],
+    inside: Slices,
+) -> dict[int, float]:
+    """How many voxels can be expected to get or lose a label with all copies, by window.
 
-    Half of the difference between two halves of a sample has the standard error of their mean. It
-    is pooled over the voxels that could change, and the margins taken as normally distributed.
+    Half of the difference between two halves of a sample has the standard error of their mean. For
+    each window it is pooled over the voxels that could change, by the window's share in them, and
+    made smaller as it is where a sample is drawn from few (the finite population correction:
+    Cochran, Sampling Techniques, 1977, section 2.6). The margins are taken as normally distributed.
 
     Args:
-        halves: margins of the label from either half of the copies, shape (i, j, k).
+        first: the label's margin from half of the copies, shape (i, j, k).
+        second: the same from the other half.
+        parts: of each window, its place and its share in the answers there.
+        to_come: of each window, which part of all copies is missing in both halves.
+        inside: of the grid, without padding.
     """
-    first, second = halves
     margin = (first + second) / 2
-    close = margin.abs() < CLOSE
-    if not bool(close.any()):
-        return 0.0
-    error = ((first - second)[close] / 2).square().mean().sqrt().clamp(min=1e-6)
-    return float(torch.special.ndtr(-margin[close].abs() / error).sum())
+    close = torch.zeros(margin.shape, dtype=torch.bool)
+    close[tuple(inside[1:])] = margin[tuple(inside[1:])].abs() < CLOSE
+    squares = ((first - second) / 2).square()
+    variance = torch.zeros(margin.shape)
+    for number, (place, share) in parts.items():
+        weights = share * close[place]
+        pooled = (squares[place] * weights).sum() / weights.sum().clamp(min=1e-6)
+        variance[place] += share * pooled * to_come[number]
+    changes = torch.special.ndtr(-margin.abs() / variance.sqrt().clamp(min=1e-6)) * close
+    return {n: float((changes[place] * share).sum()) for n, (place, share) in parts.items()}
+
+
+def windows_to_double(
+    changes: Mapping[int, float], candidates: Collection[int], count: int
+) -> set[int]:
+    """Numbers of the windows that should see more copies.
+
+    Args:
+        changes: how many voxels can be expected to change, by window.
+        candidates: numbers of the windows that have not seen all copies.
+        count: voxels with the label.
+    """
+    total = sum(changes.values())
+    at_worst = total + DEVIATIONS * math.sqrt(total)
+    if total <= CHANGED * count and at_worst <= CHANGED_AT_WORST * count:
+        return set()
+    most = max(changes[number] for number in candidates)
+    return {number for number in candidates if changes[number] >= MOST * most}
 
 
 def _padded_like(values: torch.Tensor, shape: Sequence[int], unpad: Slices) -> torch.Tensor:

@@ -77,15 +77,60 @@ def test_without_mirroring_there_is_only_the_plain_copy():
     assert in_turn([()], 0) == in_turn([()], 3) == [()]
 
 
+EVERYWHERE = (slice(None),) * 4
+
+
+def changes(first, second, to_come=1.0, inside=EVERYWHERE):
+    """Of one window over all."""
+    parts = {0: (EVERYWHERE[1:], torch.ones(first.shape))}
+    return adaptive.expected_changes(first, second, parts, {0: to_come}, inside)[0]
+
+
 def test_changes_are_expected_where_halves_differ_and_the_margin_is_small():
     margin = torch.tensor([[[0.1, -0.1, 0.95, -0.95]]])
-    assert adaptive._expected_changes([margin, margin]) == 0
+    assert changes(margin, margin) == 0
     # A voxel as far from the border as the standard error is: 16 % each, by the normal curve.
-    apart = adaptive._expected_changes([margin + 0.1, margin - 0.1])
+    apart = changes(margin + 0.1, margin - 0.1)
     assert apart == pytest.approx(2 * 0.1587, abs=1e-3)
-    assert adaptive._expected_changes([margin + 0.3, margin - 0.3]) > apart
+    assert changes(margin + 0.3, margin - 0.3) > apart
     sure = torch.tensor([[[0.9, -0.9, 1.0]]])
-    assert adaptive._expected_changes([sure + 0.05, sure - 0.05]) == 0
+    assert changes(sure + 0.05, sure - 0.05) == 0
+
+
+def test_fewer_changes_are_expected_where_fewer_copies_are_missing():
+    margin = torch.tensor([[[0.1, -0.1]]])
+    # Half the variance, so that these voxels are 1.41 standard errors from the border: 7.9 %.
+    assert changes(margin + 0.1, margin - 0.1, 0.5) == pytest.approx(2 * 0.0786, abs=1e-3)
+    assert changes(margin + 0.1, margin - 0.1, 0.0) == 0
+
+
+def test_no_change_is_expected_in_the_padding():
+    margin = torch.tensor([[[0.0, 0.1, 0.0]]])
+    inner = (slice(None), slice(None), slice(None), slice(1, 2))
+    assert changes(margin + 0.1, margin - 0.1, inside=inner) == pytest.approx(0.1587, abs=1e-3)
+
+
+def test_changes_belong_to_the_windows_whose_halves_differ():
+    first, second = torch.tensor([[[0.2, 0.1, 0.1]]]), torch.tensor([[[0.0, 0.1, 0.1]]])
+    share = torch.tensor([[[1.0, 0.5]]])
+    left = (slice(None), slice(None), slice(0, 2))
+    right = (slice(None), slice(None), slice(1, 3))
+    parts = {3: (left, share), 5: (right, share.flip(-1))}
+    found = adaptive.expected_changes(first, second, parts, {3: 1.0, 5: 1.0}, EVERYWHERE)
+    # The voxel that both see differs because of the left one's variance, and counts half for each.
+    error = np.sqrt([0.01 / 1.5, 0.005 / 1.5])
+    middle = torch.special.ndtr(torch.tensor(-0.1 / error))
+    assert found[3] == pytest.approx(float(middle[0] + middle[1] / 2), abs=1e-4)
+    assert found[5] == pytest.approx(float(middle[1] / 2), abs=1e-4)
+
+
+def test_windows_are_doubled_where_too_much_can_change():
+    some = {0: 10.0, 1: 6.0, 2: 4.0}
+    assert adaptive.windows_to_double(some, {0, 1, 2}, 1000) == set()
+    assert adaptive.windows_to_double(some, {0, 1, 2}, 600) == {0, 1}
+    assert adaptive.windows_to_double(some, {1, 2}, 600) == {1, 2}
+    # As few of few voxels: 3 % are expected, and twice as many are not unlikely.
+    assert adaptive.windows_to_double({0: 1.5}, {0}, 51) == {0}
 
 
 def test_a_margin_is_the_distance_to_the_most_probable_other_label():
@@ -118,10 +163,11 @@ def model(tiny_model_folder):
 def test_where_every_window_matters_only_copies_are_saved(model, monkeypatch, changed, copies):
     monkeypatch.setattr(adaptive, "CANDIDATE", 0.0)
     monkeypatch.setattr(adaptive, "CHANGED", changed)
+    monkeypatch.setattr(adaptive, "CHANGED_AT_WORST", np.inf)
     prediction, passes = predict(model, mode="adaptive")
     assert prediction.facts["mode"] == "adaptive"
     assert prediction.facts["windows"] == prediction.facts["windows_with_all_folds"] == 3
-    assert prediction.facts["copies_in_them"] == copies
+    assert prediction.facts["copies_in_them"] == [copies] * 3
     # A coarse pass, and three folds over part of eight mirrored copies, of three windows.
     assert passes == prediction.facts["passes"] == 3 + 3 * 3 * copies
     exact, exact_passes = predict(model)
@@ -139,22 +185,44 @@ def test_without_mirroring_nothing_is_left_out(model, monkeypatch):
     plain, passes = predict(model, mode="adaptive", mirroring=False)
     exact, _ = predict(model, mirroring=False)
     assert passes == 3 + 3 * 3
-    assert plain.facts["copies_in_them"] == 1
+    assert plain.facts["copies_in_them"] == [1, 1, 1]
     assert np.abs(plain.probabilities - exact.probabilities).max() < 5e-3
 
 
-def test_copies_are_doubled_as_long_as_changes_are_expected(model, monkeypatch):
-    expected = iter([np.inf, 0.0])
+@pytest.mark.parametrize(
+    ("expected", "copies"),
+    [
+        ([(1e9, 1e9, 1e9), (0, 0, 0)], [4, 4, 4]),
+        ([(1e9, 1, 1), (1, 1, 1e9), (0, 0, 0)], [4, 2, 4]),
+        ([(1, 1e9, 1)] * 2 + [(0, 0, 0)], [2, 8, 2]),
+    ],
+)
+def test_copies_are_doubled_where_changes_are_expected(model, monkeypatch, expected, copies):
+    answers = iter(expected)
     monkeypatch.setattr(adaptive, "CANDIDATE", 0.0)
-    monkeypatch.setattr(adaptive, "_expected_changes", lambda halves: next(expected))
+    monkeypatch.setattr(
+        adaptive, "expected_changes", lambda *_: dict(enumerate(map(float, next(answers))))
+    )
     prediction, passes = predict(model, mode="adaptive")
-    assert prediction.facts["copies_in_them"] == 4
-    assert passes == prediction.facts["passes"] == 3 + 3 * 3 * 4
+    assert prediction.facts["copies_in_them"] == copies
+    assert passes == prediction.facts["passes"] == 3 + 3 * sum(copies)
+
+
+def test_where_not_one_voxel_may_change_nothing_that_reaches_it_is_left_out(model, monkeypatch):
+    monkeypatch.setattr(adaptive, "CHANGED_AT_WORST", 1e-9)
+    prediction, passes = predict(model, mode="adaptive")
+    assert prediction.facts["copies_in_them"] == [8, 8, 8]
+    assert passes == prediction.facts["passes"] == 3 + 3 * 3 * 8
+    exact, _ = predict(model)
+    gap = np.abs(prediction.probabilities - exact.probabilities)
+    # Half precision is coarse near the corners, where a window weighs next to nothing.
+    assert gap[:, 1:-1, 3:-3, 3:-3].max() < 2e-3
 
 
 def test_windows_where_the_label_cannot_be_keep_the_coarse_answer(model, monkeypatch):
     monkeypatch.setattr(adaptive, "TOO_MANY", np.inf)
     monkeypatch.setattr(adaptive, "CHANGED", np.inf)
+    monkeypatch.setattr(adaptive, "CHANGED_AT_WORST", np.inf)
     monkeypatch.setattr(adaptive, "windows_that_matter", lambda where, slices, share: {0})
     prediction, passes = predict(model, mode="adaptive", combine="logits")
     assert prediction.facts["windows_with_all_folds"] == 1
@@ -173,6 +241,7 @@ def test_a_window_that_the_answer_touches_is_added(model, monkeypatch):
     answers = iter([{0}, {0, 2}, {0, 2}])
     monkeypatch.setattr(adaptive, "TOO_MANY", np.inf)
     monkeypatch.setattr(adaptive, "CHANGED", np.inf)
+    monkeypatch.setattr(adaptive, "CHANGED_AT_WORST", np.inf)
     monkeypatch.setattr(adaptive, "windows_that_matter", lambda where, slices, share: next(answers))
     prediction, passes = predict(model, mode="adaptive")
     assert prediction.facts["windows_with_all_folds"] == 2
@@ -189,6 +258,7 @@ def test_where_the_answer_hangs_on_other_windows_more_are_taken(
     monkeypatch.setattr(adaptive, "UNDECIDED", (0.0, 1.0))
     monkeypatch.setattr(adaptive, "TOO_MANY", too_many)
     monkeypatch.setattr(adaptive, "CHANGED", np.inf)
+    monkeypatch.setattr(adaptive, "CHANGED_AT_WORST", np.inf)
     monkeypatch.setattr(adaptive, "windows_that_matter", matter)
     prediction, passes = predict(model, mode="adaptive")
     assert prediction.facts["windows_with_all_folds"] == windows
