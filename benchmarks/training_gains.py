@@ -163,16 +163,17 @@ def schedule(epochs: int) -> Schedule:
 def train_task1(bench: Bench, name: str, epochs: int, student_epochs: int) -> Path:
     """Two folds on 14 labelled phantoms; with students, on 40 unlabelled ones as well."""
     demo = load_preset("gc_panther_task1", "demo", Task1Recipe)
-    rounds: tuple[StudentRound, ...] = ()
-    if student_epochs:
-        rounds = (StudentRound(schedule=schedule(student_epochs), start="teacher"),)
     recipe = Task1Recipe(
         seed=7,
         folds=len(FOLDS),
         network=demo.network,
         schedule=schedule(epochs),
         phantoms=PhantomCases(task="task1", cases=14, seed=TRAINING_SEED, unlabelled=40),
-        students=rounds,
+        students=(
+            (StudentRound(schedule=schedule(student_epochs), start="teacher"),)
+            if student_epochs
+            else ()
+        ),
     )
     folder = bench.results / "trainings" / name
     request = TrainingRequest(name, folder, folder / "models", jobs=bench.jobs)

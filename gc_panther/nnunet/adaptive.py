@@ -121,36 +121,25 @@ def run_adaptively(
         if not bool(found.any()):
             return Doubt("no voxel got the label", some.passes)
         added = windows_that_matter(found, image.slices, share) - chosen
-        count = int(found.sum())
-        none_may_change = count * CHANGED_AT_WORST < 1
         if not added:
-            finer = share
-            if none_may_change:
-                finer = ANY_SHARE
-            elif share > FINE_SHARE:
-                chance = _padded_like(mean[label], shape, image.unpad)
-                if _hangs_on_others(chance, found, image.slices, chosen):
-                    finer = FINE_SHARE
+            chance = _padded_like(mean[label], shape, image.unpad)
+            finer = _share_needed(share, chance, found, image.slices, chosen)
             if finer < share:
                 share = finer
                 added = windows_that_matter(candidates | found, image.slices, share) - chosen
         if added:
             chosen |= added
             continue
-        doubtful = some.incomplete()
-        if doubtful and not none_may_change:  # else all copies
-            first, second = (
-                _padded_like(_margin(_mean_probabilities(half), label), shape, image.unpad)
-                for half in halves
-            )
-            changes = expected_changes(
-                first, second, some.parts_of_answers(), some.parts_to_come(), image.unpad
-            )
-            doubtful = windows_to_double(changes, doubtful, count)
-        if not doubtful:
+        doubled = some.incomplete()
+        if doubled and not _none_may_change(found):
+            margins = [_margin(_mean_probabilities(half), label) for half in halves]
+            first, second = (_padded_like(m, shape, image.unpad, outside=-1.0) for m in margins)
+            changes = expected_changes(first, second, some.shares(), some.missing_fractions())
+            doubled = windows_to_double(changes, doubled, int(found.sum()))
+        if not doubled:
             windows = sorted(chosen)
             return Adaptive(logits, windows, [some.copies[n] for n in windows], some.passes)
-        some.double(doubtful)
+        some.double(doubled)
 
 
 class _SomeCopies:
@@ -244,17 +233,18 @@ class _SomeCopies:
         for number in numbers:
             self.copies[number] *= 2
 
-    def parts_to_come(self) -> dict[int, float]:
-        """By the number of the chosen window, which part of all copies is not there yet."""
+    def missing_fractions(self) -> dict[int, float]:
+        """By the number of the chosen window, which fraction of all copies it has not seen."""
         return {n: 1 - copies / len(self._mirroring) for n, copies in self.copies.items()}
 
-    def parts_of_answers(self) -> dict[int, tuple[Slices, torch.Tensor]]:
-        """By the number of the chosen window, its place and its share of the weights there."""
-        slices = self._image.slices
-        gaussian = window_weights(slices, CPU).float()
-        total = torch.zeros(tuple(self._image.data.shape[1:]))
-        for (_, *window), weight in zip(slices, self._weights(), strict=True):
-            total[tuple(window)] += weight * gaussian
+    def shares(self) -> dict[int, tuple[Slices, torch.Tensor]]:
+        """By the number of the chosen window, its place and its share of the weights there.
+
+        Returns:
+            Index expressions without a channel axis, and the shape (i, j, k) of a window.
+        """
+        slices, shape = self._image.slices, self._image.data.shape[1:]
+        gaussian, total = _weights_and_total(slices, shape, self._weights())
         places = {number: tuple(slices[number][1:]) for number in self.copies}
         return {n: (place, FULL_WEIGHT * gaussian / total[place]) for n, place in places.items()}
 
@@ -291,15 +281,60 @@ def windows_that_matter(
         slices: windows that cover them.
         share: of the weights of all windows in a voxel.
     """
-    gaussian = window_weights(slices, where.device).float()
-    total = torch.zeros(where.shape)
-    for window in slices:
-        total[window[1:]] += gaussian
+    gaussian, total = _weights_and_total(slices, where.shape, [1.0] * len(slices))
     return {
         number
         for number, (_, *window) in enumerate(slices)
         if bool((where[tuple(window)] & (gaussian >= share * total[tuple(window)])).any())
     }
+
+
+def _weights_and_total(
+    slices: Sequence[Slices], shape: Sequence[int], weights: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A window's weights of its voxels, and the sum of all windows' weights of the image's voxels.
+
+    Args:
+        slices: the windows.
+        shape: spatial shape of the image.
+        weights: of the windows, relative to each other.
+
+    Returns:
+        Single precision; the shapes (i, j, k) of a window and of the image.
+    """
+    gaussian = window_weights(slices, CPU).float()
+    total = torch.zeros(tuple(shape))
+    for (_, *window), weight in zip(slices, weights, strict=True):
+        total[tuple(window)] += weight * gaussian
+    return gaussian, total
+
+
+def _none_may_change(found: torch.Tensor) -> bool:
+    """Whether the label has so few voxels that one of them is more than may change."""
+    return int(found.sum()) * CHANGED_AT_WORST < 1
+
+
+def _share_needed(
+    share: float,
+    chance: torch.Tensor,
+    found: torch.Tensor,
+    slices: Sequence[Slices],
+    chosen: set[int],
+) -> float:
+    """The share that makes a window matter, by how much of the answer hangs on the others.
+
+    Args:
+        share: the one so far.
+        chance: the label's probability, shape (i, j, k).
+        found: truth values, the voxels with the label, shape (i, j, k).
+        slices: all windows.
+        chosen: numbers of those in which all folds ran.
+    """
+    if _none_may_change(found):
+        return ANY_SHARE
+    if share > FINE_SHARE and _hangs_on_others(chance, found, slices, chosen):
+        return FINE_SHARE
+    return share
 
 
 def _hangs_on_others(
@@ -348,9 +383,8 @@ def _margin(probabilities: torch.Tensor, label: int) -> torch.Tensor:
 def expected_changes(
     first: torch.Tensor,
     second: torch.Tensor,
-    parts: Mapping[int, tuple[Slices, torch.Tensor]],
-    to_come: Mapping[int, float],
-    inside: Slices,
+    shares: Mapping[int, tuple[Slices, torch.Tensor]],
+    missing: Mapping[int, float],
 ) -> dict[int, float]:
     """How many voxels can be expected to get or lose a label with all copies, by window.
 
@@ -360,23 +394,22 @@ def expected_changes(
     Cochran, Sampling Techniques, 1977, section 2.6). The margins are taken as normally distributed.
 
     Args:
-        first: the label's margin from half of the copies, shape (i, j, k).
+        first: the label's margin from half of the copies, shape (i, j, k); -1 in the padding.
         second: the same from the other half.
-        parts: of each window, its place and its share in the answers there.
-        to_come: of each window, which part of all copies is missing in both halves.
-        inside: of the grid, without padding.
+        shares: of each window that can change, its place and its share in the answers there, the
+            shape (i, j, k) of a window.
+        missing: of each of them, which fraction of all copies neither half has.
     """
     margin = (first + second) / 2
-    close = torch.zeros(margin.shape, dtype=torch.bool)
-    close[tuple(inside[1:])] = margin[tuple(inside[1:])].abs() < CLOSE
+    close = margin.abs() < CLOSE
     squares = ((first - second) / 2).square()
     variance = torch.zeros(margin.shape)
-    for number, (place, share) in parts.items():
+    for number, (place, share) in shares.items():
         weights = share * close[place]
         pooled = (squares[place] * weights).sum() / weights.sum().clamp(min=1e-6)
-        variance[place] += share * pooled * to_come[number]
+        variance[place] += share * pooled * missing[number]
     changes = torch.special.ndtr(-margin.abs() / variance.sqrt().clamp(min=1e-6)) * close
-    return {n: float((changes[place] * share).sum()) for n, (place, share) in parts.items()}
+    return {n: float((changes[place] * share).sum()) for n, (place, share) in shares.items()}
 
 
 def windows_to_double(
@@ -397,8 +430,10 @@ def windows_to_double(
     return {number for number in candidates if changes[number] >= MOST * most}
 
 
-def _padded_like(values: torch.Tensor, shape: Sequence[int], unpad: Slices) -> torch.Tensor:
-    """Values on the padded grid, 0 in the padding."""
-    padded = torch.zeros(tuple(shape), dtype=values.dtype)
+def _padded_like(
+    values: torch.Tensor, shape: Sequence[int], unpad: Slices, outside: float = 0
+) -> torch.Tensor:
+    """Values on the padded grid, shape (i, j, k), and another one in the padding."""
+    padded = torch.full(tuple(shape), outside, dtype=values.dtype)
     padded[tuple(unpad[1:])] = values
     return padded

@@ -77,13 +77,13 @@ def test_without_mirroring_there_is_only_the_plain_copy():
     assert in_turn([()], 0) == in_turn([()], 3) == [()]
 
 
-EVERYWHERE = (slice(None),) * 4
+EVERYWHERE = (slice(None),) * 3
 
 
-def changes(first, second, to_come=1.0, inside=EVERYWHERE):
+def changes(first, second, missing=1.0):
     """Of one window over all."""
-    parts = {0: (EVERYWHERE[1:], torch.ones(first.shape))}
-    return adaptive.expected_changes(first, second, parts, {0: to_come}, inside)[0]
+    shares = {0: (EVERYWHERE, torch.ones(first.shape))}
+    return adaptive.expected_changes(first, second, shares, {0: missing})[0]
 
 
 def test_changes_are_expected_where_halves_differ_and_the_margin_is_small():
@@ -105,9 +105,14 @@ def test_fewer_changes_are_expected_where_fewer_copies_are_missing():
 
 
 def test_no_change_is_expected_in_the_padding():
-    margin = torch.tensor([[[0.0, 0.1, 0.0]]])
-    inner = (slice(None), slice(None), slice(None), slice(1, 2))
-    assert changes(margin + 0.1, margin - 0.1, inside=inner) == pytest.approx(0.1587, abs=1e-3)
+    unpad = (slice(None), slice(None), slice(None), slice(1, 2))
+    margin = torch.tensor([[[0.1]]])
+    first, second = (
+        adaptive._padded_like(half, (1, 1, 3), unpad, outside=-1.0)
+        for half in (margin + 0.1, margin - 0.1)
+    )
+    assert first.flatten().tolist() == pytest.approx([-1, 0.2, -1])
+    assert changes(first, second) == pytest.approx(0.1587, abs=1e-3)
 
 
 def test_changes_belong_to_the_windows_whose_halves_differ():
@@ -115,8 +120,8 @@ def test_changes_belong_to_the_windows_whose_halves_differ():
     share = torch.tensor([[[1.0, 0.5]]])
     left = (slice(None), slice(None), slice(0, 2))
     right = (slice(None), slice(None), slice(1, 3))
-    parts = {3: (left, share), 5: (right, share.flip(-1))}
-    found = adaptive.expected_changes(first, second, parts, {3: 1.0, 5: 1.0}, EVERYWHERE)
+    shares = {3: (left, share), 5: (right, share.flip(-1))}
+    found = adaptive.expected_changes(first, second, shares, {3: 1.0, 5: 1.0})
     # The voxel that both see differs because of the left one's variance, and counts half for each.
     error = np.sqrt([0.01 / 1.5, 0.005 / 1.5])
     middle = torch.special.ndtr(torch.tensor(-0.1 / error))
@@ -157,6 +162,13 @@ def predict(folder, label=1, **options):
 @pytest.fixture
 def model(tiny_model_folder):
     return open_model_folder(tiny_model_folder(patch_zyx=PATCH))
+
+
+@pytest.fixture
+def never_doubled(monkeypatch):
+    """Two copies are enough whatever the halves say."""
+    monkeypatch.setattr(adaptive, "CHANGED", np.inf)
+    monkeypatch.setattr(adaptive, "CHANGED_AT_WORST", np.inf)
 
 
 @pytest.mark.parametrize(("changed", "copies"), [(np.inf, 2), (-1.0, 8)])
@@ -219,10 +231,10 @@ def test_where_not_one_voxel_may_change_nothing_that_reaches_it_is_left_out(mode
     assert gap[:, 1:-1, 3:-3, 3:-3].max() < 2e-3
 
 
-def test_windows_where_the_label_cannot_be_keep_the_coarse_answer(model, monkeypatch):
+def test_windows_where_the_label_cannot_be_keep_the_coarse_answer(
+    model, monkeypatch, never_doubled
+):
     monkeypatch.setattr(adaptive, "TOO_MANY", np.inf)
-    monkeypatch.setattr(adaptive, "CHANGED", np.inf)
-    monkeypatch.setattr(adaptive, "CHANGED_AT_WORST", np.inf)
     monkeypatch.setattr(adaptive, "windows_that_matter", lambda where, slices, share: {0})
     prediction, passes = predict(model, mode="adaptive", combine="logits")
     assert prediction.facts["windows_with_all_folds"] == 1
@@ -237,11 +249,9 @@ def test_windows_where_the_label_cannot_be_keep_the_coarse_answer(model, monkeyp
     assert gap < np.abs(coarse.probabilities[near] - exact.probabilities[near]).max()
 
 
-def test_a_window_that_the_answer_touches_is_added(model, monkeypatch):
+def test_a_window_that_the_answer_touches_is_added(model, monkeypatch, never_doubled):
     answers = iter([{0}, {0, 2}, {0, 2}])
     monkeypatch.setattr(adaptive, "TOO_MANY", np.inf)
-    monkeypatch.setattr(adaptive, "CHANGED", np.inf)
-    monkeypatch.setattr(adaptive, "CHANGED_AT_WORST", np.inf)
     monkeypatch.setattr(adaptive, "windows_that_matter", lambda where, slices, share: next(answers))
     prediction, passes = predict(model, mode="adaptive")
     assert prediction.facts["windows_with_all_folds"] == 2
@@ -250,15 +260,13 @@ def test_a_window_that_the_answer_touches_is_added(model, monkeypatch):
 
 @pytest.mark.parametrize(("too_many", "windows"), [(0.0, 2), (np.inf, 1)])
 def test_where_the_answer_hangs_on_other_windows_more_are_taken(
-    model, monkeypatch, too_many, windows
+    model, monkeypatch, never_doubled, too_many, windows
 ):
     def matter(where, slices, share):
         return {0} if share == adaptive.SHARE else {0, 2}
 
     monkeypatch.setattr(adaptive, "UNDECIDED", (0.0, 1.0))
     monkeypatch.setattr(adaptive, "TOO_MANY", too_many)
-    monkeypatch.setattr(adaptive, "CHANGED", np.inf)
-    monkeypatch.setattr(adaptive, "CHANGED_AT_WORST", np.inf)
     monkeypatch.setattr(adaptive, "windows_that_matter", matter)
     prediction, passes = predict(model, mode="adaptive")
     assert prediction.facts["windows_with_all_folds"] == windows
