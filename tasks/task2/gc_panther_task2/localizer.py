@@ -8,6 +8,7 @@ processes. Nothing is ever downloaded.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -104,6 +105,8 @@ def _weights_folder(folder: Path) -> Path:
         )
     from mrsegmentator import config
 
+    # Its name for a folder that holds one model is "legacy mode", which sounds like a fault.
+    logging.getLogger(config.__name__).setLevel(logging.WARNING)
     with _mrsegmentator_environment(folder):
         return Path(config.setup_mrseg())
 
