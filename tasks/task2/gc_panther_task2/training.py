@@ -139,12 +139,14 @@ class Task2Training:
     def train_recipe(self, recipe: Task2Recipe, request: TrainingRequest) -> tuple[Path, ...]:
         """The same for a recipe that is no preset."""
         recipe = _chosen(recipe, request)
+        model = request.start_from or request.export / "task1"
+        network = network_of_plans(_plans_of(model))
         space = Workspace.of(request)
         space.claim(self.task, recipe, request)
         folders = []
         if recipe.localizer is not None:
             folders.append(_train_localizer(space, recipe.localizer, recipe, request))
-        folders.append(_train_folds(space, recipe, request))
+        folders.append(_train_folds(space, recipe, request, model, network))
         return tuple(folders)
 
 
@@ -152,8 +154,10 @@ def _chosen(recipe: Task2Recipe, request: TrainingRequest) -> Task2Recipe:
     """The recipe with what the user chose otherwise.
 
     Raises:
-        UserError: the choice is none, or it is another task's.
+        UserError: the choice is none, or it is another task's, or there is nothing to learn from.
     """
+    if request.data is None:
+        _phantoms_of(recipe, request)
     if request.resenc is not None:
         raise UserError(
             "task 2 takes its network from task 1",
@@ -273,9 +277,22 @@ def _resampled(case: LabelledCase, raw: Path, name: str, renumbering: np.ndarray
     return target
 
 
-def _train_folds(space: Workspace, recipe: Task2Recipe, request: TrainingRequest) -> Path:
-    model = request.start_from or request.export / "task1"
-    network = network_of_plans(_plans_of(model))
+def _train_folds(
+    space: Workspace,
+    recipe: Task2Recipe,
+    request: TrainingRequest,
+    model: Path,
+    network: Network,
+) -> Path:
+    """Train and export the ensemble.
+
+    Args:
+        space: work folder.
+        recipe: as chosen.
+        request: data and folders.
+        model: the one to fine-tune from.
+        network: that model's.
+    """
     if recipe.spacing_zyx is not None:
         network = network.model_copy(update={"spacing_zyx": recipe.spacing_zyx})
     start = model if recipe.start == "task1" else None
@@ -436,16 +453,20 @@ def _data(
         check = partial(check_before_training, request.data, LAYOUT)
         seconds = space.stage("task2-check", check)
         return seconds, request.data, f"{len(panther_cases(request.data))} labelled cases"
+    folder, phantoms = space.folder / "data" / "task2", _phantoms_of(recipe, request)
+    seconds = space.stage(
+        "task2-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs)
+    )
+    return seconds, folder, _describe_phantoms(phantoms)
+
+
+def _phantoms_of(recipe: Task2Recipe, request: TrainingRequest) -> PhantomCases:
     if recipe.phantoms is None:
         raise UserError(
             f"preset {request.preset!r} needs data",
             fix="Give --data, a folder in PANTHER's layout",
         )
-    folder, phantoms = space.folder / "data" / "task2", recipe.phantoms
-    seconds = space.stage(
-        "task2-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs)
-    )
-    return seconds, folder, _describe_phantoms(phantoms)
+    return recipe.phantoms
 
 
 def _crops(recipe: Task2Recipe, request: TrainingRequest) -> Crops:

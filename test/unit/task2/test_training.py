@@ -168,6 +168,17 @@ def data(tmp_path_factory):
     return folder
 
 
+def test_what_is_missing_is_told_before_the_localizer_is_trained(tmp_path):
+    request = TrainingRequest("demo", tmp_path / "work", tmp_path / "out")
+    with pytest.raises(UserError, match="fine-tune from is not there") as told:
+        Task2Training().train(request)
+    assert told.value.where == str(tmp_path / "out" / "task1")
+    recipe = load_preset("gc_panther_task2", "demo", Task2Recipe)
+    with pytest.raises(UserError, match="needs data"):
+        Task2Training().train_recipe(recipe.model_copy(update={"phantoms": None}), request)
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("choices", "labels", "transferred"),
