@@ -6,9 +6,8 @@
 Every row is its own process, started cold, on the same model folder and the same case; rows take
 turns, so that a busy moment of the machine does not fall on one of them alone. The table holds the
 median and the range of the wall time, the peak memory of the whole process tree (proportional set
-size, sampled), and how the labels agree with those of `nnUNetv2_predict -f 0 1 2 3 4`. Below it are
-the floor under the passes and how far from it the fastest way is (floor.py). Where a GPU is used,
-the peak of its memory and the time of its kernels are added.
+size, sampled), and how the labels agree with those of `nnUNetv2_predict -f 0 1 2 3 4`. Where a GPU
+is used, the peak of its memory and the time of its kernels are added.
 
 With --full-size the network is PANTHER's ResEnc-M with random weights: one fold, without mirroring,
 on an image of two windows, because a whole case takes the better part of an hour on two cores. Its
@@ -34,7 +33,6 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-from floor import describe, operations, peak
 from phantoms import bundled_case, say
 from stock import with_stock_trainer
 from warm import ROOT
@@ -46,7 +44,7 @@ from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import Box, crop
 from gc_panther.nnunet.ensemble import Ensemble, openvino_graph
 from gc_panther.nnunet.labels import tumour_label
-from gc_panther.nnunet.model_folder import ModelFolder, open_model_folder
+from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.nnunet.openvino_graph import GRAPH_FILE, is_installed
 from gc_panther.nnunet.pack import sizes, write_pack
 from gc_panther.runtime.device import select_device
@@ -113,20 +111,16 @@ class Row:
         tumour_only: whether it is a mask of the tumour instead of a label map.
         stages: seconds of its stages, where they are known, per repeat.
         gpu_memory: peak of the GPU's memory in each repeat, bytes; empty without a GPU.
-        passes: of the network, in each repeat; empty where they are not known.
-        approximate: whether it leaves out passes.
         labels: the last repeat's label map or mask, shape (z, y, x).
     """
 
     name: str
     run: Callable[[Path], Path]
     tumour_only: bool = False
-    approximate: bool = False
     seconds: list[float] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
     stages: list[dict[str, float]] = field(default_factory=list)
     gpu_memory: list[int] = field(default_factory=list)
-    passes: list[int] = field(default_factory=list)
     labels: np.ndarray | None = None
 
 
@@ -273,7 +267,7 @@ def rows(setting: Setting) -> list[Row]:
         found.append(Row(name, gc_panther("--backend", fastest), tumour_only=True))
         adaptive = gc_panther("--backend", fastest, "--mode", "adaptive")
         name = f"gc-panther, {fastest}, `--mode adaptive` (approximate)"
-        found.append(Row(name, adaptive, tumour_only=True, approximate=True))
+        found.append(Row(name, adaptive, tumour_only=True))
     return found
 
 
@@ -339,15 +333,9 @@ def _labels_of(file: Path) -> np.ndarray:
     return np.load(file) if file.suffix == ".npy" else read_image(file).array_zyx
 
 
-def measure(found: Sequence[Row], repeats: int, scratch: Path, device: str) -> list[float]:
-    """Run every row as often, taking turns.
-
-    Returns:
-        The machine's peak in each repeat, floating-point operations per second.
-    """
-    peaks = []
+def measure(found: Sequence[Row], repeats: int, scratch: Path, device: str) -> None:
+    """Run every row as often, taking turns."""
     for repeat in range(repeats):
-        peaks.append(peak(device))
         for number, row in enumerate(found):
             out = scratch / f"{repeat}-{number}"
             out.mkdir()
@@ -362,12 +350,9 @@ def measure(found: Sequence[Row], repeats: int, scratch: Path, device: str) -> l
             row.labels = _labels_of(file)
             report = out / "run" / "report.json"
             if report.is_file():
-                document = json.loads(report.read_text())
-                row.stages.append(document["seconds"])
-                row.passes += [document["passes"]] if "passes" in document else []
+                row.stages.append(json.loads(report.read_text())["seconds"])
             shutil.rmtree(out)
             say(f"{repeat + 1}/{repeats} {row.name}: {row.seconds[-1]:.1f} s")
-    return peaks
 
 
 def warm_row(setting: Setting, repeats: int) -> list[dict[str, float]]:
@@ -467,13 +452,6 @@ def table(found: Sequence[Row], tumour: int, reference: int = 1) -> str:
     return "\n".join(lines)
 
 
-def floor_of(found: Sequence[Row], model: ModelFolder, peaks: Sequence[float]) -> str:
-    """How far the fastest exact way's passes are from what the machine could do, Markdown."""
-    exact = [row for row in found if row.passes and not row.approximate]
-    reached = min(statistics.median(stages["network"] for stages in row.stages) for row in exact)
-    return describe(operations(model), exact[0].passes[-1], peaks, reached)
-
-
 def machine(device: str) -> str:
     """What it ran on, in words."""
     processors = {
@@ -517,7 +495,7 @@ def demonstration(arguments: argparse.Namespace, scratch: Path) -> str:
         device=arguments.device,
     )
     found = rows(setting)
-    peaks = measure(found, arguments.repeats, scratch, setting.device)
+    measure(found, arguments.repeats, scratch, setting.device)
     warm = warm_row(setting, arguments.repeats)
     wall = statistics.median(stages["wall"] for stages in warm)
     passes = statistics.median(stages["network"] for stages in warm)
@@ -527,7 +505,6 @@ def demonstration(arguments: argparse.Namespace, scratch: Path) -> str:
         f"{table(found, tumour_label(model), reference=int(len(folds) > 1))}\n\n"
         f"A further case in a warm process (gc-panther as it is): {wall:.1f} s, of which the "
         f"passes {passes:.1f} s and all else, reading the image included, {wall - passes:.1f} s."
-        f"\n\n{floor_of(found, model, peaks)}"
     )
     return text if setting.device == "cpu" else f"{text}\n\n{kernel_times(setting)}"
 
@@ -552,7 +529,7 @@ def full_size(arguments: argparse.Namespace, scratch: Path) -> str:
         ours, stock, image, (0,), len(model.labels), arguments.device, mirroring=False
     )
     found = rows(setting)
-    peaks = measure(found, arguments.repeats, scratch, setting.device)
+    measure(found, arguments.repeats, scratch, setting.device)
     size = "×".join(map(str, volume.geometry.size_xyz))
     text = (
         f"{machine(setting.device)}. Random weights, one fold, no mirroring, image {size} "
@@ -560,8 +537,7 @@ def full_size(arguments: argparse.Namespace, scratch: Path) -> str:
         f"{table(found, tumour_label(model), reference=0)}\n\n"
         f"A fold's checkpoint has {checkpoint / 1e6:.1f} MB; in a pack it has "
         f"{packed / 1e6:.1f} MB (1/{checkpoint / packed:.2f}), in half precision "
-        f"{half / 1e6:.1f} MB (1/{checkpoint / half:.2f}).\n\n"
-        f"{floor_of(found, model, peaks)}"
+        f"{half / 1e6:.1f} MB (1/{checkpoint / half:.2f})."
     )
     return text if setting.device == "cpu" else f"{text}\n\n{kernel_times(setting)}"
 

@@ -141,6 +141,8 @@ class Task2Training:
         recipe = _chosen(recipe, request)
         model = request.start_from or request.export / "task1"
         network = network_of_plans(_plans_of(model))
+        if request.data is None:
+            _phantoms_of(recipe, request)
         space = Workspace.of(request)
         space.claim(self.task, recipe, request)
         folders = []
@@ -154,10 +156,8 @@ def _chosen(recipe: Task2Recipe, request: TrainingRequest) -> Task2Recipe:
     """The recipe with what the user chose otherwise.
 
     Raises:
-        UserError: the choice is none, or it is another task's, or there is nothing to learn from.
+        UserError: the choice is none, or it is another task's.
     """
-    if request.data is None:
-        _phantoms_of(recipe, request)
     if request.resenc is not None:
         raise UserError(
             "task 2 takes its network from task 1",
@@ -461,6 +461,7 @@ def _data(
 
 
 def _phantoms_of(recipe: Task2Recipe, request: TrainingRequest) -> PhantomCases:
+    """What there is to learn from without data, or the error that there is nothing."""
     if recipe.phantoms is None:
         raise UserError(
             f"preset {request.preset!r} needs data",

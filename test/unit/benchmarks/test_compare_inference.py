@@ -58,21 +58,6 @@ def test_a_command_that_fails_says_why():
         compare_inference.command([sys.executable, "-c", "raise SystemExit('no such thing')"])
 
 
-def test_the_floor_is_compared_with_the_fastest_exact_way(tiny_model_folder):
-    labels = np.zeros((4, 5, 5), np.uint8)
-    stock_row = row("stock", labels, [2.0], [{"network": 1.0}])
-    torch_row = row("torch", labels, [9.0, 9.0, 9.0], [{"network": s} for s in (3.0, 5.0, 4.0)])
-    openvino_row = row("openvino", labels, [9.0], [{"network": 4.5}])
-    adaptive_row = row("adaptive", labels, [9.0], [{"network": 0.5}])
-    adaptive_row.approximate = True
-    for one, passes in ((torch_row, 20), (openvino_row, 20), (adaptive_row, 7)):
-        one.passes = [passes]
-    rows = [stock_row, adaptive_row, torch_row, openvino_row]
-    text = compare_inference.floor_of(rows, open_model_folder(tiny_model_folder()), [1e9])
-    assert "all 20 are" in text
-    assert "takes 4.0 s for its passes" in text
-
-
 def test_the_document_keeps_what_stands_around(tmp_path, monkeypatch):
     document = tmp_path / "performance.md"
     begin, end = "<!-- full-size:begin -->", "<!-- full-size:end -->"
@@ -125,7 +110,6 @@ def test_what_the_passes_of_stock_take_is_known(tiny_model_folder, write_volume,
     image = write_volume(tmp_path / "image.mha")
     setting = Setting(tmp_path, theirs, image, (0,), 3, "cpu", mirroring=False)
     found = next(one for one in compare_inference.rows(setting) if "sequential" in one.name)
-    peaks = compare_inference.measure([found], 1, tmp_path, "cpu")
-    assert len(peaks) == 1
+    compare_inference.measure([found], 1, tmp_path, "cpu")
     assert 0 < found.stages[0]["network"] < found.seconds[0]
     assert found.labels.shape == compare_inference.read_image(image).array_zyx.shape

@@ -3,8 +3,12 @@ import pytest
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from gc_panther.imaging.images import read_image
+from gc_panther.imaging.orientation import to_lps
+from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.nnunet.network import build_network
+from gc_panther.task import CaseRun, InferenceOptions
 
 
 def test_operations_are_the_convolutions(tiny_model_folder):
@@ -32,13 +36,44 @@ def test_operations_are_the_convolutions(tiny_model_folder):
 def test_the_peak_is_that_of_the_fastest_call(monkeypatch):
     ends = iter([0.0, 0.01, 1.0, 1.5, 2.0, 2.25, 3.0, 4.0])
     monkeypatch.setattr(floor.time, "perf_counter", lambda: next(ends))
-    monkeypatch.setattr(floor, "ROWS_CPU", 10)
+    calls = []
+    probe = floor.Probe("sum", lambda: calls.append(1), operations=1000, device="cpu")
     # The first call warms up and does not count.
-    assert floor.peak("cpu", calls=3) == pytest.approx(2 * 10**3 / 0.25)
+    assert probe.peak(calls=3) == pytest.approx(1000 / 0.25)
+    assert len(calls) == 4
+
+
+def test_the_probes_compute_what_they_say():
+    product, convolution = floor.probes("cpu")
+    assert product.operations == 2 * 2048**3
+    # 64 channels from 64 over a kernel of 27, for two images of 16×64×64
+    assert convolution.operations == 2 * 64 * 64 * 27 * 2 * 16 * 64 * 64
+    # Each row of ones meets a column of ones.
+    assert bool((product.work() == 2048).all())
+    answer = convolution.work()
+    assert answer.shape == (2, 64, 16, 64, 64)
+    assert not answer.requires_grad
+
+
+def test_passes_are_counted_and_timed(tiny_model_folder, write_volume, tmp_path):
+    volume = to_lps(read_image(write_volume(tmp_path / "image.mha")))
+    model = open_model_folder(tiny_model_folder(patch_zyx=(8, 16, 16)))
+    options = InferenceOptions(backend="torch")
+    passes = floor.Passes("tiny", Ensemble(model, device="cpu", options=options), volume, 10)
+    passes.run()
+    passes.run()
+    assert passes.backend == "torch"
+    windows = passes.ensemble.predict(volume, CaseRun()).facts["windows"]
+    assert passes.count == windows * 2 ** len(model.mirroring_axes) * len(model.checkpoints)
+    assert len(passes.seconds) == 2
+    assert min(passes.seconds) > 0
 
 
 def test_how_far_the_passes_are_from_the_floor():
-    text = floor.describe(4_000_000_000, 320, peaks=[90e9, 160e9, 128e9], reached=15.0)
-    assert "4.0 GFLOP in its convolutions, all 320 are 1.28 TFLOP" in text
-    assert "128 GFLOP/s here (90–160), at which they take 10.0 s" in text
-    assert "15.0 s for its passes, 1.50 × the floor" in text
+    passes = floor.Passes("small", None, None, 4_000_000_000, "torch", 320, [20.0, 14.0, 15.0])
+    peaks = {"matrix product": [90e9, 160e9, 128e9], "convolution": [80e9]}
+    said, _, _, _, line = floor.text([passes], peaks).splitlines()
+    assert "a matrix product reaches 128 GFLOP/s (90–160), a convolution reaches 80" in said
+    assert "at the matrix product's rate" in said
+    # 320 passes of 4 GFLOP at 128 GFLOP/s take 10 s.
+    assert line == "| small | 4.0 | 320 | 10.00 | torch | 15.00 (14.00–20.00) | 1.50 |"

@@ -168,14 +168,15 @@ def data(tmp_path_factory):
     return folder
 
 
-def test_what_is_missing_is_told_before_the_localizer_is_trained(tmp_path):
+def test_what_is_missing_is_told_before_the_localizer_is_trained(tmp_path, task_1_model):
     request = TrainingRequest("demo", tmp_path / "work", tmp_path / "out")
     with pytest.raises(UserError, match="fine-tune from is not there") as told:
         Task2Training().train(request)
     assert told.value.where == str(tmp_path / "out" / "task1")
     recipe = load_preset("gc_panther_task2", "demo", Task2Recipe)
+    recipe = recipe.model_copy(update={"phantoms": None})
     with pytest.raises(UserError, match="needs data"):
-        Task2Training().train_recipe(recipe.model_copy(update={"phantoms": None}), request)
+        Task2Training().train_recipe(recipe, replace(request, start_from=task_1_model))
     assert not (tmp_path / "work").exists()
 
 
