@@ -32,7 +32,7 @@ from gc_panther.files import whole_file
 from gc_panther.harness.engine import Choices, Engine, told_to_plugins
 from gc_panther.harness.predict import image_slug, read_case, write_results
 from gc_panther.harness.progress import shown_progress
-from gc_panther.runtime.memory import release_memory
+from gc_panther.memory import release_memory
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 

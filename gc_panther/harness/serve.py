@@ -31,7 +31,7 @@ import pluggy
 from gc_panther.errors import EXIT_FAILED, EXIT_OK, UserError, describe, error_line
 from gc_panther.harness.engine import Choices, Engine, told_to_plugins
 from gc_panther.harness.run import PlatformCase
-from gc_panther.runtime.memory import release_memory
+from gc_panther.memory import release_memory
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 

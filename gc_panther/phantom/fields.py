@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 Floats = np.ndarray
+#: Values that are computed at a time.
+AT_A_TIME = 2**14
 
 
 def bspline_weights(position: Floats) -> tuple[np.ndarray, Floats]:
@@ -87,12 +89,17 @@ class SmoothField:
             values[:, self._clip(first_y + t, 1)] * weights_y[:, t, None] for t in range(4)
         )
         out = np.empty((len(z), len(y), len(x)), np.float32)
-        scratch = np.empty(out.shape[1:], np.float32)
-        for k in range(len(z)):
-            np.multiply(values[self._clip(first_z[k], 0)], weights_z[k, 0], out=out[k])
-            for t in range(1, 4):
-                np.multiply(values[self._clip(first_z[k] + t, 0)], weights_z[k, t], out=scratch)
-                out[k] += scratch
+        taps_z = np.stack([self._clip(first_z + t, 0) for t in range(4)], axis=1)
+        # A few rows at a time: they are read and written several times, and stay in the cache.
+        step = max(1, AT_A_TIME // max(1, len(x)))
+        for rows in (slice(start, start + step) for start in range(0, len(y), step)):
+            part = values[:, rows]
+            scratch = np.empty(part.shape[1:], np.float32)
+            for target, taps, weights in zip(out[:, rows], taps_z, weights_z, strict=True):
+                np.multiply(part[taps[0]], weights[0], out=target)
+                for tap, weight in zip(taps[1:], weights[1:], strict=True):
+                    np.multiply(part[tap], weight, out=scratch)
+                    target += scratch
         return out
 
     def _taps(self, position: Floats, axis: int) -> tuple[np.ndarray, Floats]:

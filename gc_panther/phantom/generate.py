@@ -11,7 +11,7 @@ from gc_panther.phantom.anatomy import Anatomy, draw_anatomy
 from gc_panther.phantom.artefacts import add_rician_noise, bias_field, to_integers
 from gc_panther.phantom.fields import SmoothField
 from gc_panther.phantom.labels import PANCREAS, TUMOUR
-from gc_panther.phantom.render import Canvas, Space
+from gc_panther.phantom.render import Canvas, Space, distance_in_slabs
 from gc_panther.phantom.shapes import rotation_xyz
 from gc_panther.phantom.signal import SignalModel, draw_signals
 
@@ -127,7 +127,7 @@ def generate_phantom(
         space = _vary_space(space, extra)
     model = draw_signals(contrast, physics)
     canvas = Canvas(space, model.signal, model.texture, model.pancreas_fat, surface)
-    canvas.wall = anatomy.wall.distance(*canvas.q_xyz)
+    canvas.wall = distance_in_slabs(anatomy.wall, *canvas.q_xyz)
     for structure in anatomy.structures:
         canvas.paint(structure)
 

@@ -9,8 +9,10 @@ sharp. The MR signal is linear in the shares, so structures are painted one over
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,15 @@ from gc_panther.phantom.shapes import Box, Shape, Tube
 Array = np.ndarray
 Slices = tuple[slice, slice, slice]
 FAR = np.float32(1e4)
+#: Voxels that are computed at a time: their intermediate results stay in a core's cache.
+AT_A_TIME = 2**17
+
+
+def slabs(shape_zyx: Sequence[int]) -> Iterator[slice]:
+    """Ranges of slices of about :data:`AT_A_TIME` voxels that together are the whole array."""
+    count, rows, columns = shape_zyx
+    step = max(1, AT_A_TIME // max(1, rows * columns))
+    return (slice(start, start + step) for start in range(0, count, step))
 
 
 @dataclass(frozen=True)
@@ -102,10 +113,14 @@ class Space:
         ):
             row = row.astype(np.float32)
             q = field.on_grid(*self.axes_zyx)
-            q *= np.float32(amplitude)
-            q += row[0] * x
-            q += (row[1] * y)[:, None]
-            q += (row[2] * z + np.float32(offset))[:, None, None]
+            along_x, along_y = row[0] * x, (row[1] * y)[:, None]
+            along_z = (row[2] * z + np.float32(offset))[:, None, None]
+            for slab in slabs(q.shape):
+                part = q[slab]
+                part *= np.float32(amplitude)
+                part += along_x
+                part += along_y
+                part += along_z[slab]
             out.append(q)
         return out[0], out[1], out[2]
 
@@ -135,6 +150,14 @@ class Space:
                 return None
             out.append(slice(start, stop))
         return out[0], out[1], out[2]
+
+
+def distance_in_slabs(shape: Shape, x: Array, y: Array, z: Array) -> Array:
+    """What ``shape.distance`` returns for (z, y, x) arrays, a few slices at a time."""
+    out = np.empty(x.shape, np.float32)
+    for slab in slabs(x.shape):
+        out[slab] = shape.distance(x[slab], y[slab], z[slab])
+    return out
 
 
 class Canvas:
@@ -214,49 +237,54 @@ class Canvas:
         self, where: Slices, distance: Array, tissue: str, structure: Structure, *, labels: bool
     ) -> None:
         share = self._share(distance, structure.soft)
-        count = np.count_nonzero(share)
-        if not count:
-            return
-        image = self.image_zyx[where]
-        # A thin tube fills little of its box, an organ most of it: the arithmetic is the same.
-        index = np.nonzero(share) if 5 * count < share.size else (slice(None),) * 3
-        amount = share[index]
-        pattern = self.pattern[where][index]
+        image, pattern = self.image_zyx[where], self.pattern[where]
+        organs, target = self.organs_zyx[where], self.target_zyx[where]
+        for slab in slabs(share.shape):
+            count = np.count_nonzero(share[slab])
+            if not count:
+                continue
+            # A thin tube fills little of its box, an organ most of it: the arithmetic is the same.
+            index: Any = np.nonzero(share[slab]) if 5 * count < share[slab].size else ...
+            value = self._signal(tissue, structure.mix, pattern[slab][index])
+            old = image[slab][index]
+            image[slab][index] = old + share[slab][index] * (value - old)
+            if labels:
+                inside = share[slab] > 0.5
+                if structure.organ is not None:
+                    organs[slab][inside] = structure.organ
+                if structure.target is not None:
+                    target[slab][inside] = structure.target
+
+    def _signal(self, tissue: str, mix: float, pattern: Array) -> Array:
+        """A tissue's signal where the texture has these values."""
         value = np.float32(self.signal[tissue]) * (1 + np.float32(self.texture[tissue]) * pattern)
-        if structure.mix:
-            lobules = np.float32(self.pancreas_fat * structure.mix)
+        if mix:
+            lobules = np.float32(self.pancreas_fat * mix)
             contrast = np.float32(self.signal["visceral_fat"] - self.signal[tissue])
             value += lobules * np.clip(pattern, -1, 1.5) * contrast
-        old = image[index]
-        image[index] = old + amount * (value - old)
-        if labels:
-            inside = share > 0.5
-            if structure.organ is not None:
-                self.organs_zyx[where][inside] = structure.organ
-            if structure.target is not None:
-                self.target_zyx[where][inside] = structure.target
+        return value
 
     def _share(self, distance: Array, soft: float) -> Array:
         """Fraction of each voxel inside, float32."""
         share = (distance < 0).astype(np.float32)
         reach = self._reach + soft
-        edge = np.flatnonzero(np.abs(distance) < reach)
-        if not edge.size:
-            return share
-        flat = np.ascontiguousarray(distance).ravel()
-        width = np.full(edge.size, soft, np.float32)
-        stride = 1
-        for axis in (2, 1, 0):
-            n = distance.shape[axis]
-            if n > 1:
-                i = (edge // stride) % n
-                up = np.where(i < n - 1, stride, 0)
-                down = np.where(i > 0, stride, 0)
-                span = np.where((i < n - 1) & (i > 0), np.float32(0.5), np.float32(1.0))
-                width += np.abs(flat[edge + up] - flat[edge - down]) * span
-            stride *= n
-        np.clip(width, 0.2, reach, out=width)
-        share.ravel()[edge] = np.clip(np.float32(0.5) - flat[edge] / width, 0, 1)
+        flat, flat_share = np.ascontiguousarray(distance).ravel(), share.ravel()
+        for start in range(0, flat.size, AT_A_TIME):
+            edge = np.flatnonzero(np.abs(flat[start : start + AT_A_TIME]) < reach) + start
+            if not edge.size:
+                continue
+            width = np.full(edge.size, soft, np.float32)
+            stride = 1
+            for n in distance.shape[::-1]:
+                if n > 1:
+                    i = (edge // stride) % n
+                    up = np.where(i < n - 1, stride, 0)
+                    down = np.where(i > 0, stride, 0)
+                    span = np.where((i < n - 1) & (i > 0), np.float32(0.5), np.float32(1.0))
+                    width += np.abs(flat[edge + up] - flat[edge - down]) * span
+                stride *= n
+            np.clip(width, 0.2, reach, out=width)
+            flat_share[edge] = np.clip(np.float32(0.5) - flat[edge] / width, 0, 1)
         return share
 
     def _distance(self, shape: Shape, margin: float) -> tuple[Slices, Array] | None:
@@ -264,7 +292,7 @@ class Canvas:
             where = self.space.slices(shape.box(), self.q_xyz, margin)
             if where is None:
                 return None
-            return where, shape.distance(*(q[where] for q in self.q_xyz))
+            return where, distance_in_slabs(shape, *(q[where] for q in self.q_xyz))
         # A long tube fills little of its box: every segment is evaluated in a box of its own.
         parts = [self.space.slices(b, self.q_xyz, margin) for b in shape.segment_boxes(0.0)]
         kept = [(i, p) for i, p in enumerate(parts) if p is not None]

@@ -54,8 +54,17 @@ def panther_cases(folder: Path, labels: str = "LabelsTr") -> list[LabelledCase]:
     return cases
 
 
-def make_phantoms(source: PhantomCases, folder: Path, *, workers: int) -> None:
-    """Write the phantoms a recipe asks for; a half-written folder is written anew."""
+def make_phantoms(
+    source: PhantomCases, folder: Path, *, workers: int, organs: bool = False
+) -> None:
+    """Write the phantoms a recipe asks for; a half-written folder is written anew.
+
+    Args:
+        source: what the recipe says.
+        folder: is written in PANTHER's layout.
+        workers: number of processes.
+        organs: whether ``OrgansTr`` is wanted, too.
+    """
     import shutil
 
     from gc_panther.phantom import make_dataset
@@ -83,6 +92,7 @@ def make_phantoms(source: PhantomCases, folder: Path, *, workers: int) -> None:
         source.cases,
         source.seed,
         unlabelled=source.unlabelled,
+        organs=organs,
         workers=workers,
         **options,
     )

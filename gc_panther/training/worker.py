@@ -10,8 +10,10 @@ import errno
 import importlib
 import json
 import logging
+import math
 import shutil
 import sys
+import time
 import traceback
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -30,6 +32,9 @@ log = logging.getLogger(__name__)
 
 #: Free bytes with which a failure is the disk's.
 FULL_DISK = 2**20
+
+#: Seconds between two drawings of a training's curves.
+DRAW_EVERY = 60.0
 
 #: Seconds in which the process of an interrupted run may end that did the same job.
 LOCK_WAIT = 60.0
@@ -197,7 +202,7 @@ def train(job: TrainJob) -> None:
     import torch
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 
-    from gc_panther.runtime.memory import keep_memory
+    from gc_panther.memory import keep_memory
     from gc_panther.training.checkpoints import last_checkpoint, save_whole, seed_all, seed_epochs
     from gc_panther.training.divergence import guard_steps
     from gc_panther.training.plans import CONFIGURATION, PLANS_NAME
@@ -243,14 +248,13 @@ def train(job: TrainJob) -> None:
     save_whole(trainer)
     seed_epochs(trainer, job.seed)
     guard_steps(trainer, job.title)
+    draw_seldom(trainer)
     _log_epochs(trainer, job)
     trainer.run_training()
 
 
 def predict(job: PredictJob) -> None:
     """Label the images that have no label map yet, one after the other."""
-    import time
-
     import torch
 
     from gc_panther.case import Volume
@@ -283,6 +287,25 @@ def _imported(name: str) -> Any:
     """What ``module:name`` names."""
     module, _, attribute = name.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def draw_seldom(trainer: Any) -> None:
+    """Let an ``nnUNetTrainer`` draw ``progress.png`` no more than once in :data:`DRAW_EVERY`.
+
+    nnU-Net draws all curves anew after each epoch, which takes as long as two iterations of a
+    small network. The last epoch's are always drawn.
+    """
+    draw = trainer.logger.plot_progress_png
+    drawn = -math.inf
+
+    def plot_progress_png(output_folder: str) -> None:
+        nonlocal drawn
+        is_last = trainer.current_epoch + 1 == trainer.num_epochs
+        if is_last or time.monotonic() - drawn >= DRAW_EVERY:
+            draw(output_folder)
+            drawn = time.monotonic()
+
+    trainer.logger.plot_progress_png = plot_progress_png
 
 
 def _log_epochs(trainer: Any, job: TrainJob) -> None:

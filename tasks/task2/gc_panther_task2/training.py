@@ -185,7 +185,7 @@ def _train_localizer(
         seconds += space.stage(
             f"localizer-phantoms-{number}",
             lambda phantoms=phantoms, folder=folder: make_phantoms(  # type: ignore[misc]
-                phantoms, folder, workers=space.jobs
+                phantoms, folder, workers=space.jobs, organs=True
             ),
         )
         sources.append(folder)

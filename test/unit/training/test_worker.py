@@ -16,7 +16,15 @@ from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.task import CaseRun, InferenceOptions
 from gc_panther.training.dataset import write_json
 from gc_panther.training.lock import locked
-from gc_panther.training.worker import CallJob, Images, PredictJob, main, run
+from gc_panther.training.worker import (
+    DRAW_EVERY,
+    CallJob,
+    Images,
+    PredictJob,
+    draw_seldom,
+    main,
+    run,
+)
 
 MODEL = Path(__file__).parents[3] / "resources" / "task1"
 FOLDS = (0, 3)
@@ -115,3 +123,17 @@ def test_a_job_is_done_by_one_process_at_a_time(tmp_path, monkeypatch):
     with locked(tmp_path / "job.lock", "a job"):
         line = run_as_process(tmp_path, monkeypatch, pytest.fail)
     assert line.startswith("error: the job 'a call' is at work here already")
+
+
+def test_curves_are_drawn_now_and_then_and_at_the_end(monkeypatch):
+    drawn, now = [], 100.0
+    trainer = SimpleNamespace(current_epoch=0, num_epochs=6)
+    trainer.logger = SimpleNamespace(
+        plot_progress_png=lambda folder: drawn.append((trainer.current_epoch, folder))
+    )
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    draw_seldom(trainer)
+    for trainer.current_epoch in range(6):
+        trainer.logger.plot_progress_png("fold_0")
+        now += DRAW_EVERY / 2.5
+    assert drawn == [(0, "fold_0"), (3, "fold_0"), (5, "fold_0")]

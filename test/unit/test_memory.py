@@ -6,8 +6,8 @@ import weakref
 import numpy as np
 import pytest
 
-from gc_panther.runtime import memory
-from gc_panther.runtime.memory import keep_memory, release_memory
+from gc_panther import memory
+from gc_panther.memory import keep_memory, release_memory
 
 
 class Link:
@@ -53,7 +53,7 @@ def test_a_training_gets_the_memory_it_freed_again():
     script = """
 import resource, sys
 import numpy as np
-from gc_panther.runtime.memory import keep_memory
+from gc_panther.memory import keep_memory
 if sys.argv[1] == "keep":
     keep_memory()
 def step():
