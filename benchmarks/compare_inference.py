@@ -9,9 +9,10 @@ median and the range of the wall time, the peak memory of the whole process tree
 size, sampled), and how the labels agree with those of `nnUNetv2_predict -f 0 1 2 3 4`. Where a GPU
 is used, the peak of its memory and the time of its kernels are added.
 
-With --full-size the network is PANTHER's ResEnc-M with random weights: one fold, without mirroring,
-on an image of two windows, because a whole case takes the better part of an hour on two cores. Its
-labels mean nothing; how much of them is alike does.
+With --full-size the network is PANTHER's ResEnc-M with random weights. On a CPU it is one fold,
+without mirroring, on an image of two windows, because a whole case takes the better part of an
+hour on two cores; on a GPU it is all folds on the whole case, mirrored. The labels mean nothing;
+how much of them is alike does.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ class Setting:
         labels: number of labels.
         device: torch's name.
         mirroring: average over mirrored copies.
+        trained: whether the labels mean something; of random weights only the ways that compute the
+            same sum are compared.
     """
 
     ours: Path
@@ -97,6 +100,12 @@ class Setting:
     labels: int
     device: str
     mirroring: bool = True
+    trained: bool = True
+
+    @property
+    def several(self) -> bool:
+        """Whether ways that only an ensemble has are compared."""
+        return self.trained and len(self.folds) > 1
 
 
 @dataclass
@@ -249,9 +258,8 @@ def rows(setting: Setting) -> list[Row]:
 
         return run
 
-    several = len(folds) > 1
     found = []
-    if several:
+    if setting.several:
         name = f"{len(folds)} × `nnUNetv2_predict -f k`, vote"
         found.append(Row(name, one_process_per_fold))
     name = f"`nnUNetv2_predict -f {' '.join(map(str, folds))}`"
@@ -261,7 +269,7 @@ def rows(setting: Setting) -> list[Row]:
     for backend in backends:
         run = gc_panther("--combine", "logits", "--backend", backend)
         found.append(Row(f"gc-panther, {backend}, logits", run, tumour_only=True))
-    if several:
+    if setting.several:
         fastest = backends[-1]
         name = f"gc-panther as it is ({fastest}, probabilities)"
         found.append(Row(name, gc_panther("--backend", fastest), tumour_only=True))
@@ -271,8 +279,11 @@ def rows(setting: Setting) -> list[Row]:
     return found
 
 
-def full_size_model(folder: Path) -> Path:
-    """PANTHER's network for task 1 with random weights, as nnU-Net writes a trained fold."""
+def full_size_model(folder: Path, folds: Sequence[int] = (0,)) -> Path:
+    """PANTHER's network for task 1 with random weights, as nnU-Net writes trained folds.
+
+    All folds have the same weights: they are there to be read, copied and passed through.
+    """
     import torch
     from gc_panther_task1.training import LABELS, Task1Recipe
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
@@ -300,8 +311,9 @@ def full_size_model(folder: Path) -> Path:
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.99, nesterov=True)
     for parameter in network.parameters():
         optimizer.state[parameter]["momentum_buffer"] = torch.randn_like(parameter)
-    file = folder / "fold_0" / "checkpoint_final.pth"
-    file.parent.mkdir(parents=True)
+    files = [folder / f"fold_{fold}" / "checkpoint_final.pth" for fold in folds]
+    for file in files:
+        file.parent.mkdir(parents=True)
     torch.save(
         {
             "network_weights": network.state_dict(),
@@ -310,8 +322,10 @@ def full_size_model(folder: Path) -> Path:
             "init_args": {"configuration": CONFIGURATION},
             "inference_allowed_mirroring_axes": (0, 1, 2),
         },
-        file,
+        files[0],
     )
+    for file in files[1:]:
+        shutil.copyfile(files[0], file)
     dataset = {"channel_names": {"0": "MR"}, "labels": LABELS, "file_ending": ".mha"}
     for name, document in (("plans.json", plans), ("dataset.json", dataset)):
         (folder / name).write_text(json.dumps(document), encoding="utf-8")
@@ -348,11 +362,12 @@ def measure(found: Sequence[Row], repeats: int, scratch: Path, device: str) -> N
             if device != "cpu":
                 row.gpu_memory.append(memory.gpu_peak)
             row.labels = _labels_of(file)
-            report = out / "run" / "report.json"
+            report, told = out / "run" / "report.json", ""
             if report.is_file():
                 row.stages.append(json.loads(report.read_text())["seconds"])
+                told = ", ".join(f"{name} {took:.1f}" for name, took in row.stages[-1].items())
             shutil.rmtree(out)
-            say(f"{repeat + 1}/{repeats} {row.name}: {row.seconds[-1]:.1f} s")
+            say(f"{repeat + 1}/{repeats} {row.name}: {row.seconds[-1]:.1f} s  {told}".rstrip())
 
 
 def warm_row(setting: Setting, repeats: int) -> list[dict[str, float]]:
@@ -385,6 +400,17 @@ def warm_row(setting: Setting, repeats: int) -> list[dict[str, float]]:
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("SECONDS ")]
     return [json.loads(line.removeprefix("SECONDS ")) for line in lines][1:]
+
+
+def further_case(setting: Setting, repeats: int) -> str:
+    """A sentence on what a case takes in a process that has had one."""
+    warm = warm_row(setting, repeats)
+    wall = statistics.median(stages["wall"] for stages in warm)
+    passes = statistics.median(stages["network"] for stages in warm)
+    return (
+        f"A further case in a warm process (gc-panther as it is): {wall:.1f} s, of which the "
+        f"passes {passes:.1f} s and all else, reading the image included, {wall - passes:.1f} s."
+    )
 
 
 def kernel_times(setting: Setting, most: int = 8) -> str:
@@ -484,7 +510,7 @@ def update_document(section: str, text: str, path: Path | None = None) -> None:
 def demonstration(arguments: argparse.Namespace, scratch: Path) -> str:
     """The bundled networks on a full-size case."""
     image = (arguments.image or bundled_case("task1")).resolve()
-    folds = tuple(int(fold) for fold in arguments.folds.split(","))
+    folds = _folds(arguments)
     model = open_model_folder(arguments.model_dir / "task1", folds)
     setting = Setting(
         ours=arguments.model_dir.resolve(),
@@ -496,50 +522,54 @@ def demonstration(arguments: argparse.Namespace, scratch: Path) -> str:
     )
     found = rows(setting)
     measure(found, arguments.repeats, scratch, setting.device)
-    warm = warm_row(setting, arguments.repeats)
-    wall = statistics.median(stages["wall"] for stages in warm)
-    passes = statistics.median(stages["network"] for stages in warm)
     size = "×".join(map(str, read_image(image).geometry.size_xyz))
     text = (
         f"{machine(setting.device)}. Image {size}, {arguments.repeats} interleaved repeats.\n\n"
-        f"{table(found, tumour_label(model), reference=int(len(folds) > 1))}\n\n"
-        f"A further case in a warm process (gc-panther as it is): {wall:.1f} s, of which the "
-        f"passes {passes:.1f} s and all else, reading the image included, {wall - passes:.1f} s."
+        f"{table(found, tumour_label(model), reference=int(setting.several))}\n\n"
+        f"{further_case(setting, arguments.repeats)}"
     )
     return text if setting.device == "cpu" else f"{text}\n\n{kernel_times(setting)}"
 
 
 def full_size(arguments: argparse.Namespace, scratch: Path) -> str:
     """PANTHER's network, and what packing its checkpoint saves."""
-    stock = full_size_model(scratch / "stock")
+    whole = arguments.device != "cpu"
+    folds = _folds(arguments) if whole else (0,)
+    stock = full_size_model(scratch / "stock", folds)
     model, ours = open_model_folder(stock), scratch / "ours"
-    checkpoint = model.checkpoints[0].stat().st_size
+    checkpoint = model.checkpoints[folds[0]].stat().st_size
     graph = {GRAPH_FILE: openvino_graph(model).to_json()} if is_installed() else {}
-    packed = sizes(model, write_pack(model, ours / "task1", extra=graph))["pack"]
-    half = sizes(model, write_pack(model, scratch / "half", half=True))["pack"]
-    configuration = model.plans["configurations"][model.configuration]
-    volume = two_windows(
-        arguments.image or bundled_case("task1"),
-        configuration["patch_size"],
-        configuration["spacing"],
-    )
-    image = scratch / "two_windows.mha"
-    write_image(volume, image)
+    packed = sizes(model, write_pack(model, ours / "task1", extra=graph))["pack"] / len(folds)
+    one = open_model_folder(stock, folds[:1])
+    half = sizes(one, write_pack(one, scratch / "half", half=True))["pack"]
+    image = (arguments.image or bundled_case("task1")).resolve()
+    told = f"{len(folds)} folds, mirroring"
+    if not whole:
+        configuration = model.plans["configurations"][model.configuration]
+        volume = two_windows(image, configuration["patch_size"], configuration["spacing"])
+        image, told = scratch / "two_windows.mha", "one fold, no mirroring"
+        write_image(volume, image)
     setting = Setting(
-        ours, stock, image, (0,), len(model.labels), arguments.device, mirroring=False
+        ours, stock, image, folds, len(model.labels), arguments.device, whole, trained=False
     )
     found = rows(setting)
     measure(found, arguments.repeats, scratch, setting.device)
-    size = "×".join(map(str, volume.geometry.size_xyz))
+    size = "×".join(map(str, read_image(image).geometry.size_xyz))
     text = (
-        f"{machine(setting.device)}. Random weights, one fold, no mirroring, image {size} "
-        f"(two windows), {arguments.repeats} interleaved repeats.\n\n"
+        f"{machine(setting.device)}. Random weights, {told}, image {size}"
+        f"{'' if whole else ' (two windows)'}, {arguments.repeats} interleaved repeats.\n\n"
         f"{table(found, tumour_label(model), reference=0)}\n\n"
         f"A fold's checkpoint has {checkpoint / 1e6:.1f} MB; in a pack it has "
         f"{packed / 1e6:.1f} MB (1/{checkpoint / packed:.2f}), in half precision "
         f"{half / 1e6:.1f} MB (1/{checkpoint / half:.2f})."
     )
-    return text if setting.device == "cpu" else f"{text}\n\n{kernel_times(setting)}"
+    if not whole:
+        return text
+    return f"{text}\n\n{further_case(setting, arguments.repeats)}\n\n{kernel_times(setting)}"
+
+
+def _folds(arguments: argparse.Namespace) -> tuple[int, ...]:
+    return tuple(int(fold) for fold in arguments.folds.split(","))
 
 
 def main() -> int:

@@ -138,9 +138,10 @@ def text(found: Sequence[Passes], peaks: dict[str, list[float]]) -> str:
     """
     reached = {name: statistics.median(values) for name, values in peaks.items()}
     best = max(reached, key=lambda name: reached[name])
+    scale, unit = (1e12, "TFLOP/s") if reached[best] > 1e13 else (1e9, "GFLOP/s")
     told = ", ".join(
-        f"a {name} reaches {reached[name] / 1e9:.0f} GFLOP/s "
-        f"({min(values) / 1e9:.0f}–{max(values) / 1e9:.0f})"
+        f"a {name} reaches {reached[name] / scale:.0f} {unit} "
+        f"({min(values) / scale:.0f}–{max(values) / scale:.0f})"
         for name, values in peaks.items()
     )
     lines = [
@@ -152,13 +153,14 @@ def text(found: Sequence[Passes], peaks: dict[str, list[float]]) -> str:
     for one in found:
         floor = one.operations * one.count / reached[best]
         middle = statistics.median(one.seconds)
+        digits = 2 if floor > 0.1 else 4
         cells = [
             one.network,
             f"{one.operations / 1e9:.1f}",
             str(one.count),
-            f"{floor:.2f}",
+            f"{floor:.{digits}f}",
             one.backend,
-            f"{middle:.2f} ({min(one.seconds):.2f}–{max(one.seconds):.2f})",
+            f"{middle:.{digits}f} ({min(one.seconds):.{digits}f}–{max(one.seconds):.{digits}f})",
             f"{middle / floor:.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")

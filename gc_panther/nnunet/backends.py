@@ -6,7 +6,6 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,9 +49,6 @@ class Runner(Protocol):
     def load(self, fold: int, weights: Weights) -> Network:
         """Make a fold ready; the callable maps (n, 1, *patch) to (n, heads, *patch), n ≤ batch."""
 
-    def during_passes(self) -> AbstractContextManager[Any]:
-        """What has to surround the passes."""
-
 
 class TorchRunner:
     """PyTorch: single precision on a CPU; half precision on a GPU, where autocast computes in it.
@@ -60,6 +56,10 @@ class TorchRunner:
     Instead of casting the weights of each layer at each pass, as autocast does, the weights of
     convolutions are cast once per fold; normalisations keep theirs in single precision. The
     results are autocast's, bit by bit.
+
+    cuDNN chooses its algorithms by its heuristics. The search for the fastest, which nnU-Net
+    switches on, took an H100 almost six seconds of a first case of ResEnc-M and made later ones no
+    faster than by 2 % (docs/performance.md).
 
     Args:
         network: on the meta device; each fold brings its tensors.
@@ -96,14 +96,6 @@ class TorchRunner:
         network = self._network.eval()
         passes = (lambda tiles: network(tiles.half())) if self._half else network
         return keeping_pace(passes) if self._device.type == "cuda" else passes
-
-    def during_passes(self) -> AbstractContextManager[Any]:
-        """cuDNN's search for algorithms on a GPU; nothing on a CPU."""
-        stack = ExitStack()
-        if self._device.type == "cuda":
-            # All windows have one shape, so it pays to let cuDNN try its algorithms.
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))
-        return stack
 
 
 def keeping_pace(network: Network) -> Network:
@@ -173,10 +165,6 @@ class OpenVINORunner:
             return torch.from_numpy(compiled(tiles.numpy())[0].copy())[: self.batch - missing]
 
         return network
-
-    def during_passes(self) -> AbstractContextManager[Any]:
-        """Nothing has to."""
-        return ExitStack()
 
 
 def choose_runner(

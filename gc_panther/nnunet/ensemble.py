@@ -110,8 +110,9 @@ class Ensemble:
             network,
             self._patch,
         )
-        weights = {fold: self._fitting_weights(fold) for fold in model.checkpoints}
-        self._folds = Folds(model.path, self._runner, weights, self._heads, self._device)
+        self._folds = Folds(
+            model.path, self._runner, self._all_weights(), self._heads, self._device
+        )
 
     @torch.inference_mode()
     def predict(self, volume_lps: Volume, run: CaseRun, *, label: int | None = None) -> Prediction:
@@ -277,6 +278,14 @@ class Ensemble:
         full[...] = outside.view(-1, 1, 1, 1)
         full[(slice(None), *(slice(*end) for end in prepared.box))] = values
         return full.permute(0, *(axis + 1 for axis in self._plans.transpose_backward)).contiguous()
+
+    def _all_weights(self) -> dict[int, dict[str, torch.Tensor]]:
+        """The weights of all folds; a pack's digests are computed side by side."""
+        folds = list(self.model.checkpoints)
+        # What torch.load trusts is a setting of the whole process, which threads would change.
+        readers = len(folds) if self.model.pack is not None else 1
+        with ThreadPoolExecutor(readers) as beside:
+            return dict(zip(folds, beside.map(self._fitting_weights, folds), strict=True))
 
     def _fitting_weights(self, fold: int) -> dict[str, torch.Tensor]:
         """One fold's weights, whose names and shapes are the network's."""

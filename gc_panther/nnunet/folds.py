@@ -181,7 +181,7 @@ class Folds:
         with run.clock.stage("compile"):
             network = self.load(fold)
         passes = sum(len(mirroring) for _, mirroring in windows)
-        with run.clock.stage("network"), self._runner.during_passes():
+        with run.clock.stage("network"):
             run.progress.start(f"{self._path.name}: {label}", passes)
             try:
                 yield window_logits(
