@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 
 def computes_bfloat16() -> bool:
@@ -60,14 +59,68 @@ def keep_channels_last(network: nn.Module) -> None:
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     for module in network.modules():
         if isinstance(module, nn.InstanceNorm3d) and not module.track_running_stats:
-            module.forward = partial(_normalize_each_sample, module)  # type: ignore[method-assign]
+            module.forward = partial(_normalize, module)  # type: ignore[method-assign]
 
 
-def _normalize_each_sample(norm: nn.InstanceNorm3d, batch: torch.Tensor) -> torch.Tensor:
-    samples = [
-        functional.batch_norm(
-            sample, None, None, norm.weight, norm.bias, training=True, eps=norm.eps
+def _normalize(norm: nn.InstanceNorm3d, batch: torch.Tensor) -> torch.Tensor:
+    normalized: torch.Tensor = _SampleNorm.apply(batch, norm.weight, norm.bias, norm.eps)
+    return normalized
+
+
+class _SampleNorm(torch.autograd.Function):
+    """Batch norm of one sample after the other, whose gradients one thread computes.
+
+    Channels last, torch's threads add up the gradients of their voxels in rows of one small buffer.
+    With a network's few channels several rows lie in one cache line, for which the threads fight:
+    two of them took 3.5 times as long as one (torch 2.13; a third of a training's time).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        batch: torch.Tensor,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        eps: float,
+    ) -> torch.Tensor:
+        """Normalise each sample, shape (n, channels, i, j, k), over its own voxels."""
+        found = [
+            torch.native_batch_norm(sample, weight, bias, None, None, True, 0.0, eps)
+            for sample in batch.split(1)
+        ]
+        means, inverse_deviations = [one[1] for one in found], [one[2] for one in found]
+        ctx.save_for_backward(batch, weight, *means, *inverse_deviations)
+        ctx.eps = eps
+        return torch.cat([one[0] for one in found])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of the batch and, summed over its samples, of weight and bias."""
+        batch, weight, *moments = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[:3])
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            found = [
+                torch.ops.aten.native_batch_norm_backward(
+                    gradient, sample, weight, None, None, *both, True, ctx.eps, wanted
+                )
+                for gradient, sample, *both in zip(
+                    gradients[0].split(1),
+                    batch.split(1),
+                    moments[: len(batch)],
+                    moments[len(batch) :],
+                    strict=True,
+                )
+            ]
+        finally:
+            torch.set_num_threads(threads)
+        of_batch, of_weight, of_bias = (
+            [one[part] for one in found] if wanted[part] else None for part in range(3)
         )
-        for sample in batch.split(1)
-    ]
-    return torch.cat(samples)
+        return (
+            None if of_batch is None else torch.cat(of_batch),
+            None if of_weight is None else torch.stack(of_weight).sum(0),
+            None if of_bias is None else torch.stack(of_bias).sum(0),
+            None,
+        )

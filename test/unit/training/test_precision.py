@@ -93,6 +93,27 @@ def test_normalising_and_its_gradient_stay_channels_last(samples):
     assert gradients[0].is_contiguous(memory_format=order)
 
 
+def test_one_thread_adds_up_the_gradients_and_the_others_come_back(monkeypatch):
+    norm = nn.InstanceNorm3d(4, affine=True)
+    keep_channels_last(norm)
+    asked = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    norm(torch.rand(2, 4, 5, 6, 7).requires_grad_()).sum().backward()
+    assert asked == [1, 2]
+
+
+@pytest.mark.parametrize("wanted", [(True, False), (False, True)])
+def test_only_gradients_that_are_wanted_are_computed(wanted):
+    norm = nn.InstanceNorm3d(4, affine=True)
+    keep_channels_last(norm)
+    images = torch.rand(2, 4, 5, 6, 7).requires_grad_(wanted[0])
+    for parameter in norm.parameters():
+        parameter.requires_grad_(wanted[1])
+    norm(images).square().sum().backward()
+    assert (images.grad is not None, norm.weight.grad is not None) == wanted
+
+
 def test_a_norm_with_running_statistics_is_left_alone():
     norm = nn.InstanceNorm3d(2, track_running_stats=True)
     keep_channels_last(norm)
