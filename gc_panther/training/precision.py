@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -68,12 +69,7 @@ def _normalize(norm: nn.InstanceNorm3d, batch: torch.Tensor) -> torch.Tensor:
 
 
 class _SampleNorm(torch.autograd.Function):
-    """Batch norm of one sample after the other, whose gradients one thread computes.
-
-    Channels last, torch's threads add up the gradients of their voxels in rows of one small buffer.
-    With a network's few channels several rows lie in one cache line, for which the threads fight:
-    two of them took 3.5 times as long as one (torch 2.13; a third of a training's time).
-    """
+    """Instance norm of a batch that is stored channels last."""
 
     @staticmethod
     def forward(
@@ -84,43 +80,93 @@ class _SampleNorm(torch.autograd.Function):
         eps: float,
     ) -> torch.Tensor:
         """Normalise each sample, shape (n, channels, i, j, k), over its own voxels."""
-        found = [
-            torch.native_batch_norm(sample, weight, bias, None, None, True, 0.0, eps)
-            for sample in batch.split(1)
-        ]
-        means, inverse_deviations = [one[1] for one in found], [one[2] for one in found]
-        ctx.save_for_backward(batch, weight, *means, *inverse_deviations)
-        ctx.eps = eps
-        return torch.cat([one[0] for one in found])
+        batch = batch.contiguous(memory_format=torch.channels_last_3d)
+        normalized = torch.empty_like(batch)
+        moments = [_mean_and_variance(sample) for sample in batch.split(1)]
+        unused = batch.new_empty(0, dtype=moments[0][0].dtype)
+        for sample, out, (mean, variance) in zip(
+            batch.split(1), normalized.split(1), moments, strict=True
+        ):
+            torch.ops.aten.native_batch_norm.out(
+                sample,
+                *(weight, bias, mean, variance, False, 0.0, eps),
+                **{"out": out, "save_mean": unused, "save_invstd": unused},
+            )
+        means, variances = (torch.stack(found) for found in zip(*moments, strict=True))
+        ctx.save_for_backward(batch, weight, means, (variances + eps).rsqrt())
+        return normalized
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of the batch and, summed over its samples, of weight and bias."""
-        batch, weight, *moments = ctx.saved_tensors
-        wanted = list(ctx.needs_input_grad[:3])
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            found = [
-                torch.ops.aten.native_batch_norm_backward(
-                    gradient, sample, weight, None, None, *both, True, ctx.eps, wanted
-                )
-                for gradient, sample, *both in zip(
-                    gradients[0].split(1),
-                    batch.split(1),
-                    moments[: len(batch)],
-                    moments[len(batch) :],
-                    strict=True,
-                )
-            ]
-        finally:
-            torch.set_num_threads(threads)
-        of_batch, of_weight, of_bias = (
-            [one[part] for one in found] if wanted[part] else None for part in range(3)
-        )
+        batch, weight, means, inverse_deviations = ctx.saved_tensors
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last_3d)
+        sums = [
+            _gradients_of_weight_and_bias(*sample)
+            for sample in zip(
+                gradient.split(1), batch.split(1), means, inverse_deviations, strict=True
+            )
+        ]
+        of_weights, of_biases = (torch.stack(found) for found in zip(*sums, strict=True))
+        of_batch = None
+        if ctx.needs_input_grad[0]:
+            # A gradient of the batch is the incoming one without its share in mean and variance:
+            # slope * (gradient - of_bias / voxels - normalized * of_weight / voxels).
+            slope = inverse_deviations if weight is None else inverse_deviations * weight
+            voxels = batch[0, 0].numel()
+            pull = -slope * inverse_deviations * of_weights / voxels
+            shift = -slope * of_biases / voxels - pull * means
+            slope, pull, shift = (one[:, :, None, None, None] for one in (slope, pull, shift))
+            of_batch = torch.addcmul(shift, gradient.to(slope.dtype), slope)
+            of_batch = of_batch.addcmul_(batch.to(slope.dtype), pull).to(batch.dtype)
         return (
-            None if of_batch is None else torch.cat(of_batch),
-            None if of_weight is None else torch.stack(of_weight).sum(0),
-            None if of_bias is None else torch.stack(of_bias).sum(0),
+            of_batch,
+            of_weights.sum(0) if ctx.needs_input_grad[1] else None,
+            of_biases.sum(0) if ctx.needs_input_grad[2] else None,
             None,
         )
+
+
+#: Numbers of float32 in a cache line.
+_LINE = 16
+
+
+def _rows(sample: torch.Tensor) -> torch.Tensor:
+    """A sample's voxels, as few side by side as fill cache lines: shape (rows, n * channels).
+
+    torch's threads add up channels-last numbers in rows of one small buffer, a float32 number per
+    channel. With few channels several rows lie in one cache line, for which the threads fight: two
+    of them took 2 to 3.5 times as long as one (torch 2.13).
+    """
+    channels = sample.shape[1]
+    voxels = sample.permute(0, 2, 3, 4, 1).reshape(-1, channels)
+    together = _LINE // math.gcd(channels, _LINE)
+    return voxels.reshape(-1, together * channels) if len(voxels) % together == 0 else voxels
+
+
+def _mean_and_variance(sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each channel, shapes (channels,), in float32 at least; the variance is the biased one."""
+    rows, channels = _rows(sample), sample.shape[1]
+    precise = torch.promote_types(sample.dtype, torch.float32)
+    # With running statistics of that type, which are not used, torch adds up in it.
+    unused = torch.zeros(2, rows.shape[1], dtype=precise)
+    found = torch.batch_norm_update_stats(rows, unused[0], unused[1], 0.0)
+    means, variances = (one.reshape(-1, channels) for one in found)
+    mean = means.mean(0)
+    return mean, (variances + (means - mean).square()).mean(0)
+
+
+def _gradients_of_weight_and_bias(
+    gradient: torch.Tensor,
+    sample: torch.Tensor,
+    mean: torch.Tensor,
+    inverse_deviation: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a sample adds to them, shapes (channels,), were it normalised with these moments."""
+    rows, channels = _rows(sample), sample.shape[1]
+    together = rows.shape[1] // channels
+    moments = mean.repeat(together), inverse_deviation.repeat(together)
+    _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+        _rows(gradient), rows, None, None, None, *moments, True, 0.0, [False, True, True]
+    )
+    return of_weight.reshape(-1, channels).sum(0), of_bias.reshape(-1, channels).sum(0)

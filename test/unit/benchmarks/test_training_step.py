@@ -27,7 +27,7 @@ def test_an_iteration_is_timed_in_a_process_with_the_jobs_settings(monkeypatch):
     way.run(threads=2)
     training_step.Way("asleep", awake=False).run(threads=2)
     assert way.seconds == [0.25]
-    assert started[0][0][-3:] == ["--iterate", "1", "0"]
+    assert started[0][0][-4:] == ["--iterate", "1", "0", "0"]
     assert started[0][1]["OMP_NUM_THREADS"] == "2"
     assert [env["GOMP_SPINCOUNT"] for _, env in started] == [WAITING_TURNS, "0"]
 
@@ -42,5 +42,9 @@ def test_an_iteration_takes_time_and_changes_the_weights(monkeypatch):
         steps.append(not torch.equal(before, self.param_groups[0]["params"][0]))
 
     monkeypatch.setattr(torch.optim.AdamW, "step", counted)
-    assert training_step.seconds_of_an_iteration(last=True, bfloat16=False, iterations=2) > 0
-    assert steps == [True] * 5
+    kept = []
+    monkeypatch.setattr(training_step, "keep_memory", lambda: kept.append(True))
+    for keep in (False, True):
+        assert training_step.seconds_of_an_iteration(True, False, kept=keep, iterations=2) > 0
+    assert kept == [True]
+    assert steps == [True] * 10

@@ -4,9 +4,12 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from gc_panther.training.precision import (
+    _rows,
     computes_bfloat16,
     keep_channels_last,
     pass_in_bfloat16,
@@ -93,14 +96,66 @@ def test_normalising_and_its_gradient_stay_channels_last(samples):
     assert gradients[0].is_contiguous(memory_format=order)
 
 
-def test_one_thread_adds_up_the_gradients_and_the_others_come_back(monkeypatch):
-    norm = nn.InstanceNorm3d(4, affine=True)
+@pytest.mark.parametrize(
+    ("channels", "shape", "width"),
+    [
+        (8, (2, 3, 4), 16),
+        (16, (3, 5, 7), 16),
+        (24, (2, 3, 5), 48),
+        (3, (2, 8, 2), 48),
+        (8, (3, 5, 7), 8),  # an odd number of voxels cannot be halved
+    ],
+)
+def test_rows_of_voxels_fill_cache_lines_where_their_number_allows(channels, shape, width):
+    sample = torch.rand(1, channels, *shape).contiguous(memory_format=torch.channels_last_3d)
+    rows = _rows(sample)
+    assert rows.shape == (sample.numel() // width, width)
+    assert rows.data_ptr() == sample.data_ptr()
+    numbers = sample.permute(0, 2, 3, 4, 1).flatten()
+    assert torch.equal(rows.flatten(), numbers)
+
+
+@given(
+    samples=st.integers(1, 3),
+    channels=st.sampled_from([1, 3, 4, 8, 16, 24]),
+    shape=st.tuples(*[st.integers(2, 6)] * 3),
+    offset=st.sampled_from([0.0, -30.0]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_shape_is_normalised_as_torch_does_it(samples, channels, shape, offset, seed):
+    torch.manual_seed(seed)
+    norm = nn.InstanceNorm3d(channels, affine=True, dtype=torch.float64)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    exact = copy.deepcopy(norm)
     keep_channels_last(norm)
-    asked = []
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    norm(torch.rand(2, 4, 5, 6, 7).requires_grad_()).sum().backward()
-    assert asked == [1, 2]
+    images = torch.randn(samples, channels, *shape, dtype=torch.float64) + offset
+    ours, theirs = images.clone().requires_grad_(), images.clone().requires_grad_()
+    pull = torch.randn_like(images)
+    for one, given_images in ((norm, ours), (exact, theirs)):
+        (one(given_images) * pull).sum().backward()
+    torch.testing.assert_close(norm(ours), exact(theirs), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(norm.weight.grad, exact.weight.grad, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(norm.bias.grad, exact.bias.grad, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [4, 16])
+def test_bfloat16_is_normalised_with_float32_sums(channels):
+    torch.manual_seed(7)
+    norm = nn.InstanceNorm3d(channels, affine=True)
+    exact = copy.deepcopy(norm)
+    keep_channels_last(norm)
+    images = (torch.rand(2, channels, 5, 6, 7) * 10 + 50).bfloat16()
+    ours, theirs = images.clone().requires_grad_(), images.float().requires_grad_()
+    result, expected = norm(ours), exact(theirs)
+    assert result.dtype == torch.bfloat16
+    torch.testing.assert_close(result.float(), expected, rtol=0.01, atol=0.01)
+    result.float().square().sum().backward()
+    expected.square().sum().backward()
+    assert norm.weight.grad.dtype == torch.float32
+    torch.testing.assert_close(norm.weight.grad, exact.weight.grad, rtol=0.01, atol=0.01)
 
 
 @pytest.mark.parametrize("wanted", [(True, False), (False, True)])
