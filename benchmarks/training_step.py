@@ -132,9 +132,20 @@ def main() -> int:
     ]
     if computes_bfloat16():
         ways.append(Way("channels last, bfloat16", last=True, bfloat16=True))
-    last = ways[-1]
-    ways.append(Way(f"{last.name}, freed memory used again", True, last.bfloat16, kept=True))
-    ways.append(Way("the last, with threads that sleep at once", True, last.bfloat16, True, False))
+    best = Way(
+        f"{ways[-1].name}, freed memory used again",
+        last=True,
+        bfloat16=ways[-1].bfloat16,
+        kept=True,
+    )
+    asleep = Way(
+        "the last, with threads that sleep at once",
+        last=True,
+        bfloat16=best.bfloat16,
+        kept=True,
+        awake=False,
+    )
+    ways += [best, asleep]
     for repeat in range(arguments.repeats):
         for way in ways:
             way.run(arguments.threads)

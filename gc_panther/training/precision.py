@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+#: Numbers of float32 in a cache line of 64 bytes.
+_LINE = 16
+
 
 def computes_bfloat16() -> bool:
     """Whether the CPU has matrix units for bfloat16 (AMX).
@@ -89,8 +92,16 @@ class _SampleNorm(torch.autograd.Function):
         ):
             torch.ops.aten.native_batch_norm.out(
                 sample,
-                *(weight, bias, mean, variance, False, 0.0, eps),
-                **{"out": out, "save_mean": unused, "save_invstd": unused},
+                weight,
+                bias,
+                mean,
+                variance,
+                False,
+                0.0,
+                eps,
+                out=out,
+                save_mean=unused,
+                save_invstd=unused,
             )
         means, variances = (torch.stack(found) for found in zip(*moments, strict=True))
         ctx.save_for_backward(batch, weight, means, (variances + eps).rsqrt())
@@ -102,8 +113,8 @@ class _SampleNorm(torch.autograd.Function):
         batch, weight, means, inverse_deviations = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last_3d)
         sums = [
-            _gradients_of_weight_and_bias(*sample)
-            for sample in zip(
+            _gradients_of_weight_and_bias(*parts)
+            for parts in zip(
                 gradient.split(1), batch.split(1), means, inverse_deviations, strict=True
             )
         ]
@@ -127,12 +138,11 @@ class _SampleNorm(torch.autograd.Function):
         )
 
 
-#: Numbers of float32 in a cache line.
-_LINE = 16
-
-
 def _rows(sample: torch.Tensor) -> torch.Tensor:
-    """A sample's voxels, as few side by side as fill cache lines: shape (rows, n * channels).
+    """A view of a sample, shape (1, channels, i, j, k), of shape (rows, n * channels).
+
+    A row holds n voxels in succession, the fewest that fill whole cache lines; one voxel where
+    their number cannot be divided so.
 
     torch's threads add up channels-last numbers in rows of one small buffer, a float32 number per
     channel. With few channels several rows lie in one cache line, for which the threads fight: two
