@@ -14,7 +14,7 @@ import pytest
 import torch
 from gc_panther_task1.training import Task1Recipe
 
-from gc_panther.training.recipe import Network, PhantomCases, Schedule, WarmUp
+from gc_panther.training.recipe import Network, PhantomCases, Schedule, SmallPatches, WarmUp
 
 pytestmark = pytest.mark.slow
 DRIVER = Path(__file__).parents[1] / "tiny_training.py"
@@ -142,7 +142,10 @@ def start(tmp_path):
 
 
 def test_a_training_killed_in_every_stage_ends_as_if_it_had_not_been(start, wait_for_end):
-    tiny = recipe(2, (WarmUp(phantoms=phantoms(10, 5), schedule=SCHEDULE),))
+    # Killed where the patches grow.
+    grows = {"small_patches": SmallPatches(epochs=2, patch_zyx=(8, 8, 16))}
+    schedule = SCHEDULE.model_copy(update=grows)
+    tiny = recipe(2, (WarmUp(phantoms=phantoms(10, 5), schedule=schedule),))
     undisturbed = start("undisturbed", tiny)
 
     def again(*options):

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gc_panther.case import Volume
 from gc_panther.errors import UserError
@@ -85,6 +85,11 @@ class LocalizerRecipe(Section):
     schedule: Schedule
     phantoms: tuple[PhantomCases, ...]
 
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        self.network.check(self.schedule)
+        return self
+
 
 class Task2Recipe(Recipe):
     """Recipe of task 2. The architecture is that of the model it starts from.
@@ -143,6 +148,7 @@ class Task2Training:
         network = network_of_plans(_plans_of(model))
         if request.data is None:
             _phantoms_of(recipe, request)
+        _check_schedules(recipe, network, model)
         space = Workspace.of(request)
         space.claim(self.task, recipe, request)
         folders = []
@@ -171,6 +177,23 @@ def _chosen(recipe: Task2Recipe, request: TrainingRequest) -> Task2Recipe:
     if request.from_scratch:
         update["start"] = "random"
     return recipe.model_copy(update=update)
+
+
+def _check_schedules(recipe: Task2Recipe, network: Network, model: Path) -> None:
+    """See that the network of the model to start from can be trained by the recipe.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        for schedule in (recipe.schedule, *(part.schedule for part in recipe.warm_up)):
+            network.check(schedule)
+    except ValueError as error:
+        raise UserError(
+            f"the recipe does not fit the network of the model to fine-tune from ({error})",
+            where=model,
+            fix="Give --from a model that the same preset of task 1 made",
+        ) from error
 
 
 def _train_localizer(

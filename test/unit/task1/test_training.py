@@ -27,6 +27,7 @@ from gc_panther.training.recipe import (
     Network,
     PhantomCases,
     Schedule,
+    SmallPatches,
     StudentRound,
     WarmUp,
     load_preset,
@@ -354,6 +355,16 @@ def test_a_planned_network_does_not_go_with_a_warm_up(tmp_path):
     request = TrainingRequest("demo", tmp_path / "work", tmp_path / "out", resenc="L")
     with pytest.raises(UserError, match="warm-up"):
         Task1Training().train(request)
+
+
+@pytest.mark.parametrize("network", [NETWORK, "M"])
+def test_small_patches_need_a_network_that_they_fit(network):
+    small = SCHEDULE.model_copy(
+        update={"small_patches": SmallPatches(epochs=1, patch_zyx=(8, 8, 10))}
+    )
+    fault = "not a multiple of 4" if network is NETWORK else "not known which patches"
+    with pytest.raises(ValueError, match=fault):
+        Task1Recipe(folds=2, schedule=SCHEDULE, network=network, students=[{"schedule": small}])
 
 
 def test_a_preset_without_phantoms_asks_for_data(tmp_path):

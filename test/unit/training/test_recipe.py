@@ -78,6 +78,39 @@ def test_a_network_that_nnunet_could_not_build_is_refused(change):
         network(**change)
 
 
+def schedule(epochs, patch_zyx):
+    small = {"epochs": epochs, "patch_zyx": patch_zyx}
+    return Schedule(epochs=6, learning_rate=0.01, small_patches=small)
+
+
+def test_the_last_epochs_have_the_networks_own_patches():
+    assert schedule(5, (8, 8, 8)).small_patches.epochs == 5
+    with pytest.raises(ValueError, match="leaves none of 6 epochs"):
+        schedule(6, (8, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("patch_zyx", "fault"),
+    [
+        ((8, 16, 4), None),
+        ((8, 8, 10), r"small_patches\.patch_zyx\[2\] = 10 is not a multiple of 4"),
+        ((8, 20, 8), r"small_patches\.patch_zyx\[1\] = 20 is more than the network's 16"),
+    ],
+)
+def test_small_patches_fit_the_network(patch_zyx, fault):
+    chosen = schedule(2, patch_zyx)
+    if fault is None:
+        network().check(chosen)
+        return
+    with pytest.raises(ValueError, match=fault):
+        network().check(chosen)
+
+
+def test_a_card_tells_of_small_patches():
+    line = describe_schedule(schedule(2, (8, 16, 4)))
+    assert "iterations, the first 2 with patches of 8 × 16 × 4 voxels (z, y, x), sgd" in line
+
+
 FINGERPRINT = {
     "spacings": [[3.0, 1.0, 1.0]],
     "shapes_after_crop": [[20, 30, 40]],
