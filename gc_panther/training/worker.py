@@ -33,8 +33,10 @@ log = logging.getLogger(__name__)
 #: Free bytes with which a failure is the disk's.
 FULL_DISK = 2**20
 
-#: Seconds between two drawings of a training's curves.
+#: Seconds between two drawings of a training's curves, and how many times as long as a drawing that
+#: is at least: no more than a hundredth of the time is spent on them.
 DRAW_EVERY = 60.0
+DRAW_SELDOM = 100.0
 
 #: Seconds in which the process of an interrupted run may end that did the same job.
 LOCK_WAIT = 60.0
@@ -293,17 +295,19 @@ def draw_seldom(trainer: Any) -> None:
     """Let an ``nnUNetTrainer`` draw ``progress.png`` no more than once in :data:`DRAW_EVERY`.
 
     nnU-Net draws all curves anew after each epoch, which takes as long as two iterations of a
-    small network. The last epoch's are always drawn.
+    small network, and longer the more epochs there are. The last epoch's are always drawn.
     """
     draw = trainer.logger.plot_progress_png
-    drawn = -math.inf
+    next_at = -math.inf
 
     def plot_progress_png(output_folder: str) -> None:
-        nonlocal drawn
+        nonlocal next_at
+        begin = time.monotonic()
         is_last = trainer.current_epoch + 1 == trainer.num_epochs
-        if is_last or time.monotonic() - drawn >= DRAW_EVERY:
+        if is_last or begin >= next_at:
             draw(output_folder)
-            drawn = time.monotonic()
+            taken = time.monotonic() - begin
+            next_at = begin + max(DRAW_EVERY, DRAW_SELDOM * taken)
 
     trainer.logger.plot_progress_png = plot_progress_png
 

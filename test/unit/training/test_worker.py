@@ -18,6 +18,7 @@ from gc_panther.training.dataset import write_json
 from gc_panther.training.lock import locked
 from gc_panther.training.worker import (
     DRAW_EVERY,
+    DRAW_SELDOM,
     CallJob,
     Images,
     PredictJob,
@@ -125,15 +126,23 @@ def test_a_job_is_done_by_one_process_at_a_time(tmp_path, monkeypatch):
     assert line.startswith("error: the job 'a call' is at work here already")
 
 
-def test_curves_are_drawn_now_and_then_and_at_the_end(monkeypatch):
+@pytest.mark.parametrize(
+    ("seconds", "epochs"),
+    [(0.0, [0, 3, 6, 7]), (DRAW_EVERY / DRAW_SELDOM, [0, 3, 6, 7]), (1.2, [0, 5, 7])],
+)
+def test_curves_are_drawn_now_and_then_and_at_the_end(monkeypatch, seconds, epochs):
     drawn, now = [], 100.0
-    trainer = SimpleNamespace(current_epoch=0, num_epochs=6)
-    trainer.logger = SimpleNamespace(
-        plot_progress_png=lambda folder: drawn.append((trainer.current_epoch, folder))
-    )
+
+    def plot(folder):
+        nonlocal now
+        drawn.append((trainer.current_epoch, folder))
+        now += seconds
+
+    trainer = SimpleNamespace(current_epoch=0, num_epochs=8)
+    trainer.logger = SimpleNamespace(plot_progress_png=plot)
     monkeypatch.setattr("time.monotonic", lambda: now)
     draw_seldom(trainer)
-    for trainer.current_epoch in range(6):
+    for trainer.current_epoch in range(8):
         trainer.logger.plot_progress_png("fold_0")
         now += DRAW_EVERY / 2.5
-    assert drawn == [(0, "fold_0"), (3, "fold_0"), (5, "fold_0")]
+    assert drawn == [(epoch, "fold_0") for epoch in epochs]
