@@ -88,20 +88,29 @@ def test_patches_grow_to_the_plans_own(begin, times):
     assert stub.configuration_manager is stub.own
 
 
-def test_the_processes_of_small_batches_end_when_patches_grow(monkeypatch):
+class Processes(NonDetMultiThreadedAugmenter):
+    """An augmenter without processes, which counts how often they are ended."""
+
+    def __init__(self):
+        self.ended = 0
+
+    def _finish(self, *_, **__):
+        self.ended += 1
+
+
+def test_the_processes_of_small_batches_end_when_patches_grow():
     schedule = Schedule(
         epochs=4, learning_rate=0.1, small_patches={"epochs": 2, "patch_zyx": (8, 8, 8)}
     )
-    stub = Trainer(2)
+    stub = Trainer(1)
     apply_schedule(stub, schedule)
-    ended = []
-    loaders = [object.__new__(NonDetMultiThreadedAugmenter) for _ in range(2)]
-    # It is also nnU-Net's way when an augmenter is deleted.
-    monkeypatch.setattr(NonDetMultiThreadedAugmenter, "_finish", lambda one: ended.append(id(one)))
-    stub.dataloader_train, stub.dataloader_val = loaders
+    loaders = stub.dataloader_train, stub.dataloader_val = Processes(), Processes()
     stub.on_epoch_start()
-    assert ended == [id(loader) for loader in loaders]
-    assert stub.begun == [(2, [8, 16, 24])]
+    assert [loader.ended for loader in loaders] == [0, 0]
+    stub.current_epoch = 2
+    stub.on_epoch_start()
+    assert [loader.ended for loader in loaders] == [1, 1]
+    assert stub.begun == [(1, loaders[0]), (2, [8, 16, 24])]
 
 
 def test_only_light_augmentation_changes_intensities():
