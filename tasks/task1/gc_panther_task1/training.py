@@ -74,7 +74,7 @@ class Task1Recipe(Recipe):
     students: tuple[StudentRound, ...] = ()
 
     @model_validator(mode="after")
-    def _one_network(self) -> Self:
+    def _network_goes_with_the_rest(self) -> Self:
         if self.warm_up and not isinstance(self.network, Network):
             raise ValueError(
                 "a warm-up needs a network that is written out, because nnU-Net would plan "
