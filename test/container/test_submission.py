@@ -29,6 +29,10 @@ def environment(tmp_path: Path) -> dict[str, str]:
     )
     if base.returncode:
         pytest.skip(f"no Docker engine: {base.stderr.strip().splitlines()[-1]}")
+    # What the page builds needs what that one needed: packages, of wheels or from a registry.
+    inspect = ["docker", "image", "inspect", "gc-panther-task1"]
+    if subprocess.run(inspect, capture_output=True, check=False).returncode:
+        pytest.skip("gc-panther-task1 is not built (test/container/build.sh)")
     (image,) = (CASE / "input" / "images").rglob("*.mha")
     programs = Path(sys.executable).parent
     # In the place of `gc-panther submit`, which would reach the platform.
