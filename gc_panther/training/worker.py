@@ -33,10 +33,11 @@ log = logging.getLogger(__name__)
 #: Free bytes with which a failure is the disk's.
 FULL_DISK = 2**20
 
-#: Seconds between two drawings of a training's curves, and how many times as long as a drawing that
-#: is at least: no more than a hundredth of the time is spent on them.
+#: Seconds between two drawings of a training's curves.
 DRAW_EVERY = 60.0
-DRAW_SELDOM = 100.0
+
+#: The part of the time that is spent on them at most.
+DRAW_SHARE = 0.01
 
 #: Seconds in which the process of an interrupted run may end that did the same job.
 LOCK_WAIT = 60.0
@@ -292,10 +293,11 @@ def _imported(name: str) -> Any:
 
 
 def draw_seldom(trainer: Any) -> None:
-    """Let an ``nnUNetTrainer`` draw ``progress.png`` no more than once in :data:`DRAW_EVERY`.
+    """Let an ``nnUNetTrainer`` draw ``progress.png`` no more than once in :data:`DRAW_EVERY`,
+    and for no more than :data:`DRAW_SHARE` of the time.
 
     nnU-Net draws all curves anew after each epoch, which takes as long as two iterations of a
-    small network, and longer the more epochs there are. The last epoch's are always drawn.
+    small network. The last epoch's are always drawn.
     """
     draw = trainer.logger.plot_progress_png
     next_at = -math.inf
@@ -307,7 +309,7 @@ def draw_seldom(trainer: Any) -> None:
         if is_last or begin >= next_at:
             draw(output_folder)
             taken = time.monotonic() - begin
-            next_at = begin + max(DRAW_EVERY, DRAW_SELDOM * taken)
+            next_at = begin + max(DRAW_EVERY, taken / DRAW_SHARE)
 
     trainer.logger.plot_progress_png = plot_progress_png
 

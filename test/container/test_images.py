@@ -29,16 +29,9 @@ def docker(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess
 
 
 @pytest.fixture(params=["task1", "task2"])
-def task(request):
-    """A task whose image is there; where there is no engine or image, there is nothing to test."""
-    try:
-        answers = docker("info", timeout=10).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        answers = False
-    if not answers:
-        pytest.skip("no Docker engine answers")
-    if docker("image", "inspect", f"gc-panther-{request.param}").returncode != 0:
-        pytest.skip(f"gc-panther-{request.param} is not built (./do_build.sh {request.param})")
+def task(request, built_image):
+    """A task whose image is there."""
+    built_image(request.param)
     return request.param
 
 

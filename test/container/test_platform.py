@@ -70,20 +70,6 @@ def docker(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]
     )
 
 
-def image_of(name: str) -> str:
-    """The built image; where there is no engine or image, there is nothing to test."""
-    try:
-        answers = docker("info").returncode == 0
-    except OSError:
-        answers = False
-    if not answers:
-        pytest.skip("no Docker engine answers")
-    image = f"gc-panther-{name}"
-    if docker("image", "inspect", image).returncode != 0:
-        pytest.skip(f"{image} is not built (test/container/build.sh)")
-    return image
-
-
 def emulate(task: str, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "scripts" / "emulation" / "emulate.py"), task, *options]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=1500)
@@ -98,8 +84,10 @@ def failing(done: subprocess.CompletedProcess[str]) -> set[str]:
 @pytest.mark.parametrize(
     ("task", "api"), [("task1", "exec"), ("task2", "exec"), ("task2", "invoke")]
 )
-def test_the_platform_would_take_the_image_and_its_output(task: str, api: str) -> None:
-    image = image_of(task if api == "invoke" else f"{task}-exec")
+def test_the_platform_would_take_the_image_and_its_output(
+    task: str, api: str, built_image: Callable[[str], str]
+) -> None:
+    image = built_image(task if api == "invoke" else f"{task}-exec")
     done = emulate(task, "--image", image)
     assert failing(done) == set(), done.stdout
     assert done.returncode == 0, done.stdout + done.stderr
@@ -107,9 +95,11 @@ def test_the_platform_would_take_the_image_and_its_output(task: str, api: str) -
     assert "The platform would take it." in done.stdout
 
 
-def test_an_uploaded_model_goes_before_the_bundled_one(tmp_path: Path) -> None:
+def test_an_uploaded_model_goes_before_the_bundled_one(
+    tmp_path: Path, built_image: Callable[[str], str]
+) -> None:
     """With one fold less, the archive cannot serve: whoever reads it notices."""
-    image = image_of("task1-exec")
+    image = built_image("task1-exec")
     for count, taken in ((5, True), (4, False)):
         model = tmp_path / f"{count}.tar.gz"
         with tarfile.open(model, "w:gz") as archive:
@@ -126,13 +116,13 @@ def test_an_uploaded_model_goes_before_the_bundled_one(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def derived() -> Iterator[Callable[[str], str]]:
+def derived(built_image: Callable[[str], str]) -> Iterator[Callable[[str], str]]:
     """Build an image from task 1's and further lines of a Dockerfile."""
     names: list[str] = []
 
     def build(lines: str) -> str:
         name = f"gc-panther-broken:{uuid.uuid4().hex[:12]}"
-        built = docker("build", "-t", name, "-", given=f"FROM {image_of('task1')}\n{lines}\n")
+        built = docker("build", "-t", name, "-", given=f"FROM {built_image('task1')}\n{lines}\n")
         assert built.returncode == 0, built.stderr
         names.append(name)
         return name

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +23,15 @@ pytestmark = [pytest.mark.container, pytest.mark.slow]
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, built_image: Callable[[str], str]) -> dict[str, str]:
     """The page's variables, the checkout's program first on the path, and a base image."""
+    # What the page builds needs what that one needed: packages, of wheels or from a registry.
+    built_image("task1")
     base = subprocess.run(
         [ROOT / "test" / "container" / "engine.sh"], capture_output=True, text=True, check=False
     )
     if base.returncode:
         pytest.skip(f"no Docker engine: {base.stderr.strip().splitlines()[-1]}")
-    # What the page builds needs what that one needed: packages, of wheels or from a registry.
-    inspect = ["docker", "image", "inspect", "gc-panther-task1"]
-    if subprocess.run(inspect, capture_output=True, check=False).returncode:
-        pytest.skip("gc-panther-task1 is not built (test/container/build.sh)")
     (image,) = (CASE / "input" / "images").rglob("*.mha")
     programs = Path(sys.executable).parent
     # In the place of `gc-panther submit`, which would reach the platform.

@@ -73,16 +73,16 @@ class Trainer:
         return self.begun
 
 
+GROWING = Schedule(epochs=4, learning_rate=0.1, small_patches={"epochs": 2, "patch_zyx": (8, 8, 8)})
+
+
 @pytest.mark.parametrize("begin", [0, 1, 2, 3])
 @pytest.mark.parametrize("times", [1, 2])
 def test_patches_grow_to_the_plans_own(begin, times):
     small, own = [8, 8, 8], [8, 16, 24]
-    schedule = Schedule(
-        epochs=4, learning_rate=0.1, small_patches={"epochs": 2, "patch_zyx": tuple(small)}
-    )
     stub = Trainer(begin)
     for _ in range(times):
-        apply_schedule(stub, schedule)
+        apply_schedule(stub, GROWING)
     assert stub.train(4) == [(n, small if n < 2 else own) for n in range(begin, 4)]
     # Checkpoints and inference see the plans' patch throughout.
     assert stub.configuration_manager is stub.own
@@ -99,11 +99,8 @@ class Processes(NonDetMultiThreadedAugmenter):
 
 
 def test_the_processes_of_small_batches_end_when_patches_grow():
-    schedule = Schedule(
-        epochs=4, learning_rate=0.1, small_patches={"epochs": 2, "patch_zyx": (8, 8, 8)}
-    )
     stub = Trainer(1)
-    apply_schedule(stub, schedule)
+    apply_schedule(stub, GROWING)
     loaders = stub.dataloader_train, stub.dataloader_val = Processes(), Processes()
     stub.on_epoch_start()
     assert [loader.ended for loader in loaders] == [0, 0]

@@ -18,7 +18,7 @@ from gc_panther.training.dataset import write_json
 from gc_panther.training.lock import locked
 from gc_panther.training.worker import (
     DRAW_EVERY,
-    DRAW_SELDOM,
+    DRAW_SHARE,
     CallJob,
     Images,
     PredictJob,
@@ -128,7 +128,7 @@ def test_a_job_is_done_by_one_process_at_a_time(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("seconds", "epochs"),
-    [(0.0, [0, 3, 6, 7]), (DRAW_EVERY / DRAW_SELDOM, [0, 3, 6, 7]), (1.2, [0, 5, 7])],
+    [(0.0, [0, 3, 6, 7]), (DRAW_EVERY * DRAW_SHARE, [0, 3, 6, 7]), (1.2, [0, 5, 7])],
 )
 def test_curves_are_drawn_now_and_then_and_at_the_end(monkeypatch, seconds, epochs):
     drawn, now = [], 100.0
