@@ -8,6 +8,7 @@
 #                Without it, the image has the torch that the registry gives.
 # --tag NAME     of the image, gc-panther-TASK if not given
 # --no-cache     every step anew: scripts/audit/compare.py tells whether two builds are the same
+# An image that was made from the same files with the same arguments is left as it is.
 # BASE_IMAGE=python:3.11-slim-bookworm  another base with Python 3.11 or newer
 # TORCH_INDEX_URL=…                     a further index for torch, such as PyTorch's of CPU builds
 # If wheels/ holds wheels (scripts/make_wheels.sh fills it), nothing is fetched from a registry.
@@ -42,15 +43,32 @@ mkdir -p wheels
 arguments+=(--build-arg "API=$api")
 [ -n "${BASE_IMAGE:-}" ] && arguments+=(--build-arg "BASE_IMAGE=$BASE_IMAGE")
 [ -n "${TORCH_INDEX_URL:-}" ] && arguments+=(--build-arg "TORCH_INDEX_URL=$TORCH_INDEX_URL")
+base=${BASE_IMAGE:-$(sed -n 's/^ARG BASE_IMAGE=//p' "Dockerfile.$task")}
+base_id=$(docker image inspect -f '{{.Id}}' "$base" 2> /dev/null) ||
+    base_id=$(docker pull --quiet "$base" > /dev/null && docker image inspect -f '{{.Id}}' "$base") ||
+    fail "the base image $base is unavailable; name another one as BASE_IMAGE"
+sources=$(sources_of "$task" "$base_id" "$device" "${arguments[@]}")
+built=$(docker image inspect -f "{{index .Config.Labels \"$SOURCES_LABEL\"}}" "$image" 2> /dev/null) || built=
+if [ "$built" = "$sources" ] && [[ " ${arguments[*]} " != *" --no-cache "* ]]; then
+    say "$image ($api) is up to date: nothing that it is made from has changed"
+    exit
+fi
 say "Building $image ($api) from Dockerfile.$task"
-docker build --platform linux/amd64 "${arguments[@]}" -f "Dockerfile.$task" -t "$image" .
+docker build --platform linux/amd64 "${arguments[@]}" --label "$SOURCES_LABEL=$sources" \
+    -f "Dockerfile.$task" -t "$image" .
 if [ -n "$device" ]; then
     cuda=$(docker run --rm --network none --entrypoint python3 "$image" -c \
         "import torch; print(torch.version.cuda or 'none')")
+    wrong=
     case $device$cuda in
-        gpunone) fail "the image's torch has no CUDA; name an index that has it as TORCH_INDEX_URL" ;;
-        cpu*[0-9]) fail "the image's torch brings CUDA $cuda, which a CPU does not need; name PyTorch's index of CPU builds as TORCH_INDEX_URL" ;;
+        gpunone) wrong="the image's torch has no CUDA; name an index that has it as TORCH_INDEX_URL" ;;
+        cpu*[0-9]) wrong="the image's torch brings CUDA $cuda, which a CPU does not need; name PyTorch's index of CPU builds as TORCH_INDEX_URL" ;;
     esac
+    if [ -n "$wrong" ]; then
+        # Nothing may take it for the image that was asked for.
+        docker image rm "$image" > /dev/null
+        fail "$wrong"
+    fi
 fi
 python3 "$ROOT/scripts/audit/bill.py" "$image" "$ROOT/out/bill/$task" ||
     say "No bill of materials was written (see above); the image itself is built"

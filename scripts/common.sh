@@ -38,6 +38,29 @@ api_of() { docker image inspect -f '{{index .Config.Labels "org.grand-challenge.
 
 image_of() { printf 'gc-panther-%s' "$1"; }
 
+# The label in which an image carries the digest of what it was made from.
+SOURCES_LABEL=org.gc-panther.sources
+
+# sources_of TASK ARGUMENTS...: the digest of all that goes into a task's image: the files that its
+# Dockerfile copies, the wheels, and the arguments of the build.
+sources_of() {
+    local task=$1 models=resources/$1 file
+    shift
+    [ "$task" != task2 ] || models="$models resources/mrsegmentator"
+    (
+        cd "$ROOT"
+        printf '%s\n' "$@"
+        for file in wheels/SHA256SUMS requirements-task2.lock; do
+            [ ! -f "$file" ] || sha256sum "$file"
+        done
+        # shellcheck disable=SC2086 # one word per folder
+        find .dockerignore "Dockerfile.$task" LICENSE README.md pyproject.toml requirements.lock \
+            requirements-torch.lock scripts/install_packages.sh scripts/slim_venv.sh gc_panther \
+            "tasks/$task" $models \( -name __pycache__ -o -name '*.egg-info' \) -prune \
+            -o -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+    ) | sha256sum | cut -d ' ' -f 1
+}
+
 # The lock files of task1, task2, run (both tasks) or dev (and the checks).
 locks_of() {
     echo requirements.lock

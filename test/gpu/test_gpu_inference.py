@@ -24,6 +24,8 @@ from gc_panther.runtime.device import MAX_CONVOLUTION_ERROR, half_convolution_er
 from gc_panther.settings import bundled_resources
 from gc_panther.task import CaseRun, InferenceOptions
 
+pytestmark = pytest.mark.gpu
+
 PATCH = (64, 64, 64)
 #: What half precision may change in a probability, away from the edges of the image: there a voxel
 #: is seen by the corner of one window alone, and nnU-Net's sums in half precision, weighted with

@@ -12,6 +12,8 @@ from gc_panther_task1.training import Task1Recipe
 from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.training.recipe import Network, PhantomCases, Schedule
 
+pytestmark = pytest.mark.gpu
+
 DRIVER = Path(__file__).parents[1] / "tiny_training.py"
 SPACING = (9.0, 9.0, 9.0)
 
