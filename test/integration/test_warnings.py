@@ -45,3 +45,41 @@ def test_run_puts_warnings_into_the_results(
     (result,) = json.loads((tmp_path / "output" / "results.json").read_text())
     assert result["warnings"] == [DOUBT, FINDING]
     assert result["notes"] == ["a note"]
+
+
+def test_the_picture_has_the_warnings(
+    doubtful: Any,
+    toy_command_line: CommandLine,
+    write_volume: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from gc_panther.report import overlay
+
+    drawn: list[Any] = []
+    draw = overlay.draw_overlay
+    monkeypatch.setattr(
+        overlay, "draw_overlay", lambda *of, **how: drawn.append(how) or draw(*of, **how)
+    )
+    image, picture = write_volume(tmp_path / "scan.mha"), tmp_path / "mask.PNG"
+    arguments = ["predict", "toy", str(image), "-o", str(tmp_path / "mask.mha"), "--device", "cpu"]
+    assert toy_command_line([*arguments, "--picture", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert drawn[0]["warnings"] == (DOUBT, FINDING)
+
+
+@pytest.mark.parametrize("name", ["mask.jpg", "mask.tif", "mask", "mask.png.gz"])
+def test_a_picture_that_is_no_png_is_refused_before_work(
+    name: str,
+    toy_plugin: Any,
+    toy_command_line: CommandLine,
+    write_volume: Callable[..., Path],
+    tmp_path: Path,
+    capfd: Any,
+) -> None:
+    image = write_volume(tmp_path / "scan.mha")
+    arguments = ["predict", "toy", str(image), "-o", str(tmp_path / "mask.mha")]
+    assert toy_command_line([*arguments, "--picture", str(tmp_path / name)]) == 2
+    assert "pictures are PNG files" in capfd.readouterr().err
+    assert toy_plugin.runs == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.mha"]
