@@ -37,9 +37,9 @@ NEGATIVE_SHARE = 0.05
 AIR_HU = -500.0
 #: Values are negative below this part of the 99th percentile. Resampling's ringing stays above it.
 RINGING = -0.05
-#: Correlation of neighbouring voxels. Scans, and phantoms with noise, have 0.9 and more; noise, and
-#: damaged pixels, have nearly none.
-LEAST_CORRELATION = 0.3
+#: Correlation of neighbouring voxels. Scans, and phantoms with noise, have 0.9 and more; noise has
+#: 0.00. Below the first value an image is refused, below the second one there is a warning.
+NOISE_CORRELATION, LEAST_CORRELATION = 0.05, 0.3
 #: A pancreas is not covered by fewer slices, or by fewer millimetres.
 LEAST_SLICES, LEAST_COVERAGE_MM = 10, 30.0
 
@@ -92,6 +92,8 @@ def _impossible_values(array_zyx: np.ndarray) -> list[str]:
         return [f"all voxels have the value {low:g}: the image is blank, export the scan again"]
     if all(((part == low) | (part == high)).all() for part in _parts(array_zyx)):
         return [f"the image is a mask (its only values are {low:g} and {high:g}): give the scan"]
+    if _correlation(array_zyx) < NOISE_CORRELATION:
+        return ["the image is noise or damaged: its neighbouring voxels do not correlate"]
     return []
 
 
@@ -131,7 +133,7 @@ def _unusual_values(array_zyx: np.ndarray, expected: ExpectedScan) -> list[str]:
             "they were normalised"
         )
     if _correlation(array_zyx) < LEAST_CORRELATION:
-        found.append("Neighbouring voxels are not correlated, as in noise or damaged pixels")
+        found.append("Neighbouring voxels hardly correlate, as in noise or damaged pixels")
     return found
 
 
@@ -172,12 +174,16 @@ def _parts(array_zyx: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _correlation(array_zyx: np.ndarray) -> float:
-    """Largest correlation of neighbours along an axis; 1 where there is nothing to compare."""
+    """Largest correlation of neighbours along an axis; 1 where there is nothing to compare.
+
+    Values beyond the 1st and 99th percentiles are clipped: a few hot voxels are no noise.
+    """
+    limits = np.percentile(_sample(array_zyx), (1, 99))
     step = max(1, round((array_zyx.size / SAMPLE) ** (1 / 3)))
     found = []
     for axis in range(array_zyx.ndim):
         one, other = (
-            np.moveaxis(array_zyx, axis, 0)[first:last:step, ::step, ::step].astype(np.float64)
+            np.clip(np.moveaxis(array_zyx, axis, 0)[first:last:step, ::step, ::step], *limits)
             for first, last in ((0, -1), (1, None))
         )
         if one.size > 1 and one.std() > 0 and other.std() > 0:

@@ -46,7 +46,9 @@ def test_the_direction_of_the_slices_does_not_matter(order):
     assert scan_warnings(turned, EXPECTED) == []
 
 
+NOISE = np.random.default_rng(0).normal(300, 100, (30, 80, 90)).astype(np.int16)
 IMPOSSIBLE = {
+    "noise": (volume(NOISE), "is noise"),
     "constant": (volume(np.full((30, 80, 90), 7.5)), "all voxels have the value 7.5"),
     "mask": (volume(label_map(2)), "a mask (its only values are 0 and 1)"),
     "mask of floats": (volume(label_map(2) * np.float32(0.5)), "its only values are 0 and 0.5"),
@@ -81,10 +83,7 @@ DOUBTFUL = {
     "Hounsfield": (volume(body() - 1024), "as air is in CT; MRI of the abdomen is expected"),
     "noisy air": (volume((body() - 900).clip(-896)), "as air is in CT"),
     "negative": (volume((body() - 200) / 150), "% of the voxels are negative"),
-    "noise": (
-        volume(np.random.default_rng(0).normal(300, 100, (30, 80, 90)).astype(np.int16)),
-        "not correlated",
-    ),
+    "mostly noise": (volume(NOISE + body() // 6), "hardly correlate"),
     "small": (volume(spacing_xyz=(1.5, 1.5, 5.0)), "135×120×150 mm; MRI of the abdomen usually"),
     "large": (volume(spacing_xyz=(7.0, 7.0, 5.0)), "usually covers 150 to 550 mm"),
     "one slice": (volume(body((90, 80, 1)), (4.0, 4.0, 40.0)), "only 1 slice (40 mm)"),
@@ -104,6 +103,13 @@ def test_ringing_of_a_resampled_scan_gets_no_warning():
     ringing = np.where(body() < 100, body() - 15, body())
     assert (ringing < 0).mean() > 0.1
     assert scan_warnings(volume(ringing), EXPECTED) == []
+
+
+def test_a_few_hot_voxels_are_no_noise():
+    hot = body().astype(np.float32)
+    hot.ravel()[np.random.default_rng(0).integers(0, hot.size, 40)] = 1e6
+    assert scan_problems(volume(hot)) == []
+    assert scan_warnings(volume(hot), EXPECTED) == []
 
 
 def test_eight_bits_are_enough():
