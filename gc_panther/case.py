@@ -109,8 +109,12 @@ class Segmentation:
             interest, …); they go into the run report.
         notes: sentences for the person who reads the result, such as a fallback that was taken;
             they go into the run report and into ``results.json``.
+        warnings: sentences that a person must see before trusting the mask; they go onto the
+            terminal, into the run report, ``results.json``, pictures and the cohort's table. The
+            engine puts those about the weights and the image before the task's own.
     """
 
     mask: Volume
     details: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -27,6 +27,7 @@ from gc_panther.errors import (
     error_line,
 )
 from gc_panther.evaluation import cli as evaluation_cli
+from gc_panther.harness.log import log_handler
 from gc_panther.phantom import cli as phantom_cli
 from gc_panther.settings import Settings, read_settings
 from gc_panther.training import cli as training_cli
@@ -531,7 +532,7 @@ def _quieten() -> None:
     """Send log lines and warnings to stdout; stderr is for the one line of a failure."""
     level = logging.getLevelName(read_settings().log_level.upper())
     logging.basicConfig(
-        stream=sys.stdout,
+        handlers=[log_handler()],
         level=level if isinstance(level, int) else logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",

@@ -41,6 +41,11 @@ def gc_panther_check_case(task: Task, case: Case) -> Iterable[str]:  # type: ign
 
 
 @hookspec
+def gc_panther_warn_case(task: Task, case: Case) -> Iterable[str]:  # type: ignore[empty-body]
+    """Return what makes a case's result doubtful, one sentence each; the case is segmented."""
+
+
+@hookspec
 def gc_panther_before_case(task: Task, case: Case) -> None:
     """Called when a case has been read and checked, before it is segmented."""
 

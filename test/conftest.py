@@ -219,7 +219,13 @@ def toy_plugin() -> Any:
     from gc_panther.task import Interface, Socket, Task
 
     plugin = types.SimpleNamespace(
-        calls=[], problems=[], runs=[], change=lambda mask: mask, report_extra={}
+        calls=[],
+        problems=[],
+        case_warnings=[],
+        warnings=(),
+        runs=[],
+        change=lambda mask: mask,
+        report_extra={},
     )
     image = Socket("toy-mri", "images/toy-folder")
     output = Socket("toy-mask", "images/toy-mask")
@@ -229,7 +235,9 @@ def toy_plugin() -> Any:
             plugin.runs.append(run)
             volume = case.images["toy-mri"]
             mask = plugin.change((volume.array_zyx > 250).astype(np.uint8))
-            return Segmentation(Volume(mask, volume.geometry), {"toy": 1}, ("a note",))
+            return Segmentation(
+                Volume(mask, volume.geometry), {"toy": 1}, ("a note",), plugin.warnings
+            )
 
     class ToyTask(Task):
         name = "toy"
@@ -250,6 +258,10 @@ def toy_plugin() -> Any:
         def gc_panther_check_case(self, task: Any, case: Any) -> Any:
             plugin.calls.append(("check", task.name, case.name))
             return plugin.problems
+
+        @hookimpl
+        def gc_panther_warn_case(self, task: Any, case: Any) -> Any:
+            return plugin.case_warnings
 
         @hookimpl
         def gc_panther_before_case(self, task: Any, case: Any) -> None:

@@ -124,6 +124,7 @@ class GrandChallengeAlgorithm(SegmentationAlgorithm):
             ],
             "error_messages": [],
             "notes": list(segmentation.notes),
+            "warnings": list(segmentation.warnings),
             "empty_mask": segmentation.details.get("empty_mask"),
         }
 

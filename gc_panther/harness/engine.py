@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -150,9 +150,9 @@ class Engine:
             progress: shown advance; None shows nothing.
 
         Returns:
-            The segmentation on the grid of the case's first image, and the run report. The
-            after-case hook has not been called yet: :meth:`finished` does, once the mask is where
-            it belongs.
+            The segmentation on the grid of the case's first image, with all of the case's
+            warnings, and the run report. The after-case hook has not been called yet:
+            :meth:`finished` does, once the mask is where it belongs.
 
         Raises:
             GCPantherError: with what was wrong.
@@ -167,6 +167,7 @@ class Engine:
             raise InputError(
                 "; ".join(problems), where=next(iter(case.sources.values()), case.name)
             )
+        warnings = self._warnings_before(case)
         hook.gc_panther_before_case(task=self.task, case=case)
         clock = Clock()
         start = time.perf_counter()
@@ -181,6 +182,9 @@ class Engine:
         check_mask(segmentation.mask, next(iter(case.images.values())).geometry, self.task)
         for note in segmentation.notes:
             logger.info(note)
+        for warning in segmentation.warnings:
+            logger.warning(warning)
+        segmentation = replace(segmentation, warnings=(*warnings, *segmentation.warnings))
         segmenting = time.perf_counter() - start
         report = run_report(
             self.task,
@@ -201,6 +205,14 @@ class Engine:
         )
         logger.info("segmented %s in %.1f s", case.name, segmenting)
         return segmentation, report
+
+    def _warnings_before(self, case: Case) -> tuple[str, ...]:
+        """What is doubtful before any work, logged at once: a long run can still be stopped."""
+        found = self._manager.hook.gc_panther_warn_case(task=self.task, case=case)
+        warnings = tuple(warning for group in found for warning in group)
+        for warning in warnings:
+            logger.warning(warning)
+        return warnings
 
     def self_test(self) -> None:
         """Segment noise: the networks run, and what comes back is a mask. Plugins are not told.

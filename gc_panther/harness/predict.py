@@ -47,7 +47,7 @@ def predict(
         GCPantherError: with what was wrong; nothing has been written then.
     """
     slug = image_slug(task)
-    check_targets(image_path, mask_path, report_path, picture_path)
+    check_targets(image_path, mask_path, report=report_path, picture=picture_path)
     with told_to_plugins(manager, task):
         case = read_case(slug, image_path)
         with Engine(task, manager, settings, choices) as engine:
@@ -122,21 +122,30 @@ def write_results(
         from gc_panther.report.overlay import save_overlay
 
         save_overlay(
-            image, mask, picture_path, roi=segmentation.details.get("roi"), title=case.name
+            image,
+            mask,
+            picture_path,
+            roi=segmentation.details.get("roi"),
+            title=case.name,
+            warnings=segmentation.warnings,
         )
     if report_path is not None:
         write_json(report, report_path)
 
 
-def check_targets(image: Path, mask: Path, *others: Path | None) -> None:
+def check_targets(
+    image: Path, mask: Path, *, report: Path | None = None, picture: Path | None = None
+) -> None:
     """Refuse what would fail after minutes of work, or would cost the user the image."""
-    for target in (mask, *others):
+    for target in (mask, report, picture):
         if target is None:
             continue
         if target.exists() and image.exists() and target.samefile(image):
             raise UserError("the result would replace the image", where=target)
         if not target.parent.is_dir():
             raise OutputError("the folder does not exist", where=target.parent, fix="Make it first")
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise UserError("pictures are PNG files", where=picture, fix="Let its name end in .png")
     if mask.suffix.lower() in TWO_FILE_ENDINGS or not mask.suffix:
         raise UserError("the mask's format is not known", where=mask, fix="Use .mha or .nii.gz")
 

@@ -1,4 +1,4 @@
-"""From an ensemble's prediction to a binary tumour mask that is not empty."""
+"""From an ensemble's prediction to a binary tumour mask, which may have to be non-empty."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from gc_panther.case import Volume
+from gc_panther.case import Geometry, Volume
 from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.labels import most_probable_component, tumour_label
 from gc_panther.task import CaseRun
 
-NOTE_EMPTY_KEPT = "The networks found no tumour; the mask is empty, as was asked for"
-NOTE_FALLBACK = (
-    "The networks found no tumour; the most probable component was kept instead, because every "
-    "case has one"
-)
+EMPTY_KEPT = "The networks found no tumour: the mask is empty"
 
 
 @dataclass(frozen=True)
@@ -27,13 +23,16 @@ class TumourMask:
     Attributes:
         mask_zyx: uint8, 1 in the tumour, on the grid of the volume.
         details: JSON-compatible facts: the engine's, and ``empty_mask``, which is ``"no"``,
-            ``"kept empty"`` or ``"most probable component kept"``.
-        notes: a sentence where the networks found no tumour.
+            ``"kept empty"`` or ``"most probable component kept"``. In the last case all of the
+            mask is invented.
+        notes: what was left out to keep a time limit.
+        warnings: a sentence where the networks found no tumour.
     """
 
     mask_zyx: np.ndarray
     details: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def segment_tumour(
@@ -43,7 +42,7 @@ def segment_tumour(
 
     One empty mask costs a PANTHER submission more than any other mistake, and every PANTHER case
     has a tumour. So where no voxel's winning label is tumour, the most probable tumour component
-    is returned instead.
+    is returned instead, unless an empty mask is to be kept. A warning says which it was.
 
     Args:
         ensemble: the loaded networks.
@@ -57,13 +56,26 @@ def segment_tumour(
     label = tumour_label(ensemble.model)
     prediction = ensemble.predict(volume_lps, run, label=label)
     mask_zyx = (prediction.labels_zyx == label).astype(np.uint8)
+    notes = (prediction.facts["dropped"],) if "dropped" in prediction.facts else ()
     empty = "no"
-    notes: tuple[str, ...] = (prediction.facts["dropped"],) if "dropped" in prediction.facts else ()
+    warnings: tuple[str, ...] = ()
     if not mask_zyx.any():
         if keep_empty:
-            empty, notes = "kept empty", (*notes, NOTE_EMPTY_KEPT)
+            empty, warnings = "kept empty", (EMPTY_KEPT,)
         else:
-            empty, notes = "most probable component kept", (*notes, NOTE_FALLBACK)
             component = most_probable_component(prediction.probability_zyx(label))
             mask_zyx = component.astype(np.uint8)
-    return TumourMask(mask_zyx, {**prediction.facts, "empty_mask": empty}, notes)
+            empty = "most probable component kept"
+            warnings = (_invented(int(component.sum()), volume_lps.geometry),)
+    return TumourMask(mask_zyx, {**prediction.facts, "empty_mask": empty}, notes, warnings)
+
+
+def _invented(voxels: int, geometry: Geometry) -> str:
+    size_ml = voxels * geometry.voxel_volume_mm3 / 1000.0
+    # One voxel is some thousandths of a millilitre.
+    millilitres = f"{size_ml:.2g}" if size_ml < 10 else f"{size_ml:.0f}"
+    return (
+        f"The networks found no tumour: the mask ({voxels} voxel{'' if voxels == 1 else 's'}, "
+        f"{millilitres} mL) is not a finding but the most probable place, because an empty mask "
+        "was not allowed (--never-empty)"
+    )

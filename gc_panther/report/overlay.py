@@ -9,35 +9,43 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gc_panther.case import Geometry, Volume
 from gc_panther.imaging.orientation import to_lps
+from gc_panther.report.captions import (
+    BACKGROUND,
+    LEGEND_HEIGHT,
+    MASK_COLOUR,
+    REFERENCE_COLOUR,
+    ROI_COLOUR,
+    TEXT,
+    TITLE_HEIGHT,
+    WARNING_HEIGHT,
+    LineStyle,
+    annotate,
+    draw_warnings,
+    halo,
+    warning_lines,
+    write,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BACKGROUND = "#000000"
-TEXT = "#e6e6e6"
-FAINT = "#8a8a8a"
-# Hues that colour-blind readers tell apart too (Okabe and Ito's palette).
-MASK_COLOUR = "#ff9e1b"
-REFERENCE_COLOUR = "#56b4ff"
-ROI_COLOUR = "#f0e442"
-
-LineStyle = Literal["solid", "dashed"]
-
 #: Grey levels span these percentiles of the image.
 WINDOW_PERCENTILES = (0.5, 99.5)
-#: An enlarged view is this many times as wide as the tumour, and at least so many mm wide.
+#: An enlarged view is this many times as wide as the tumour, at least so many mm wide, and enlarged
+#: at least so many times.
 ZOOM_FACTOR = 2.5
 ZOOM_MIN_MM = 90.0
+LEAST_ENLARGEMENT = 1.5
 
 # Figure layout, inches.
-PANEL_WIDTH, PANEL_HEIGHT, GAP, TITLE_HEIGHT, LEGEND_HEIGHT = 4.0, 3.3, 0.08, 0.42, 0.38
+PANEL_WIDTH, PANEL_HEIGHT, GAP = 4.0, 3.3, 0.08
 DPI = 120
 
 
@@ -79,13 +87,15 @@ def save_overlay(
     reference: Volume | None = None,
     roi: Mapping[str, Sequence[int]] | None = None,
     title: str = "",
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write a PNG of the mask's outline on axial, coronal and sagittal slices.
 
-    Each slice is the one with the largest area of tumour in its direction, of the mask, or of the
-    reference where the mask is empty, else the middle one. Upper row: the whole slice; lower row:
-    the tumour enlarged, if there is one. Oblique images are shown along their own axes, marked
-    with the nearest sides.
+    What is shown is the largest connected component of the mask, or of the reference where the mask
+    is empty: each slice is the one with its largest area in that direction, else the middle one.
+    Upper row: the whole slice; lower row: the component enlarged, if there is one, with a caption
+    where there are more. Oblique images are shown along their own axes, marked with the nearest
+    sides.
 
     Args:
         image: the image that was segmented.
@@ -95,10 +105,11 @@ def save_overlay(
         roi: ``start_xyz`` and ``stop_xyz`` of the region that was segmented, in voxels of the
             image as stored, stop exclusive, as ``Segmentation.details["roi"]`` holds it.
         title: the case's name.
+        warnings: shown in red below the title.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure = draw_overlay(image, mask, reference=reference, roi=roi, title=title)
+    figure = draw_overlay(image, mask, reference=reference, roi=roi, title=title, warnings=warnings)
     FigureCanvasAgg(figure).print_png(str(path))
 
 
@@ -109,6 +120,7 @@ def draw_overlay(
     reference: Volume | None = None,
     roi: Mapping[str, Sequence[int]] | None = None,
     title: str = "",
+    warnings: Sequence[str] = (),
 ) -> Figure:
     """Return the figure :func:`save_overlay` writes; its axes are the three planes, then the zooms.
 
@@ -119,7 +131,9 @@ def draw_overlay(
     predicted = _lps_mask(image.geometry, mask.array_zyx != 0)
     expected = None if reference is None else _lps_mask(image.geometry, reference.array_zyx == 1)
     region = None if roi is None else _lps_mask(image.geometry, _inside(roi, image.geometry))
-    shown = predicted if predicted.any() or expected is None else expected
+    shown, components = _largest_component(
+        predicted if predicted.any() or expected is None else expected
+    )
     outlines: tuple[tuple[np.ndarray | None, str, LineStyle], ...] = (
         (region, ROI_COLOUR, "dashed"),
         (expected, REFERENCE_COLOUR, "solid"),
@@ -131,8 +145,10 @@ def draw_overlay(
     window = tuple(np.percentile(grey, WINDOW_PERCENTILES))
     width = len(PLANES) * PANEL_WIDTH + (len(PLANES) + 1) * GAP
     # Without a tumour there is nothing to enlarge.
-    panel_rows = 2 if shown.any() else 1
+    panel_rows = 2 if components else 1
+    lines = warning_lines(warnings)
     height = panel_rows * (PANEL_HEIGHT + GAP) + TITLE_HEIGHT + LEGEND_HEIGHT
+    height += len(lines) * WARNING_HEIGHT
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor=BACKGROUND)
 
     spacing = lps.geometry.spacing_zyx
@@ -158,10 +174,13 @@ def draw_overlay(
                 if outlined is not None:
                     _outline(axes, plane, index, outlined, spacing, colour, style)
         _mark_sides(whole, plane)
-        _write(whole, 0.015, 0.02, f"{plane.title} {index + 1}/{grey.shape[plane.normal]}")
+        write(whole, 0.015, 0.02, f"{plane.title} {index + 1}/{grey.shape[plane.normal]}")
         for zoom in zooms:
             _zoom_to(zoom, whole, plane, shown, spacing)
-    _annotate(figure, title, image.geometry, predicted, expected, region is not None)
+    if components > 1:
+        write(panels[1][0], 0.015, 0.98, f"the largest of {components} components", va="top")
+    annotate(figure, title, image.geometry, predicted, expected, region is not None)
+    draw_warnings(figure, lines)
     return figure
 
 
@@ -174,6 +193,18 @@ def _inside(roi: Mapping[str, Sequence[int]], geometry: Geometry) -> np.ndarray:
     ends_xyz = zip(roi["start_xyz"], roi["stop_xyz"], strict=True)
     inside.T[tuple(slice(start, stop) for start, stop in ends_xyz)] = True
     return inside
+
+
+def _largest_component(mask_zyx: np.ndarray) -> tuple[np.ndarray, int]:
+    """The largest 26-connected component, and how many there are."""
+    from scipy import ndimage
+
+    components, count = ndimage.label(mask_zyx, structure=np.ones((3, 3, 3)))
+    if count < 2:
+        return mask_zyx, count
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    return components == np.argmax(sizes), count
 
 
 def _best_slice(mask_zyx: np.ndarray, normal: int) -> int:
@@ -258,6 +289,10 @@ def _zoom_to(
         extent.append((hit[-1] + 1 - hit[0]) * spacing_zyx[axis])
     ratio = PANEL_HEIGHT / PANEL_WIDTH
     width = max(ZOOM_MIN_MM, ZOOM_FACTOR * extent[0], ZOOM_FACTOR * extent[1] / ratio)
+    rows_mm, columns_mm = (
+        mask_zyx.shape[axis] * spacing_zyx[axis] for axis in (plane.rows, plane.columns)
+    )
+    width = min(width, max(columns_mm, rows_mm / ratio) / LEAST_ENLARGEMENT)
     left, low = centre[0] - width / 2.0, centre[1] - width * ratio / 2.0
     high = low + width * ratio
     zoom.set_xlim(left, left + width)
@@ -276,86 +311,14 @@ def _scale_bar(zoom: Axes, left: float, width: float) -> None:
         color=TEXT,
         linewidth=2.0,
         transform=zoom.get_xaxis_transform(),
-        path_effects=_halo(),
+        path_effects=halo(),
     )
-    _write(zoom, 0.03, 0.065, f"{length:.0f} mm")
+    write(zoom, 0.03, 0.065, f"{length:.0f} mm")
 
 
 def _mark_sides(axes: Axes, plane: Plane) -> None:
     left, right, top, bottom = plane.marks
-    _write(axes, 0.015, 0.5, left, va="center", fontsize=11, fontweight="bold")
-    _write(axes, 0.985, 0.5, right, ha="right", va="center", fontsize=11, fontweight="bold")
-    _write(axes, 0.5, 0.98, top, ha="center", va="top", fontsize=11, fontweight="bold")
-    _write(axes, 0.5, 0.02, bottom, ha="center", fontsize=11, fontweight="bold")
-
-
-def _write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
-    axes.text(
-        x,
-        y,
-        text,
-        transform=axes.transAxes,
-        color=TEXT,
-        path_effects=_halo(),
-        **{"va": "bottom", "fontsize": 9, **style},
-    )
-
-
-def _halo() -> list[Any]:
-    """A dark rim that keeps what is white readable on bright tissue."""
-    from matplotlib.patheffects import Normal, Stroke
-
-    return [Stroke(linewidth=4.0, foreground=BACKGROUND, alpha=0.8), Normal()]
-
-
-def _annotate(
-    figure: Figure,
-    title: str,
-    geometry: Geometry,
-    predicted: np.ndarray,
-    expected: np.ndarray | None,
-    has_region: bool,
-) -> None:
-    from matplotlib.lines import Line2D
-
-    height = figure.get_figheight()
-    size = "×".join(str(n) for n in geometry.size_xyz)
-    spacing = "×".join(f"{mm:.3g}" for mm in geometry.spacing_xyz)
-    middle = 1.0 - TITLE_HEIGHT / 2.0 / height
-    figure.text(
-        0.008, middle, title or "case", color=TEXT, fontsize=13, fontweight="bold", va="center"
-    )
-    figure.text(
-        0.992,
-        middle,
-        f"{size} voxels at {spacing} mm",
-        color=FAINT,
-        fontsize=10,
-        ha="right",
-        va="center",
-    )
-    entries: list[tuple[str, str, LineStyle]] = [
-        (f"mask, {_volume(predicted, geometry)}", MASK_COLOUR, "solid")
-    ]
-    if expected is not None:
-        entries.append((f"reference, {_volume(expected, geometry)}", REFERENCE_COLOUR, "solid"))
-    if has_region:
-        entries.append(("segmented region", ROI_COLOUR, "dashed"))
-    figure.legend(
-        handles=[
-            Line2D([], [], color=colour, linestyle=style, linewidth=2.0, label=label)
-            for label, colour, style in entries
-        ],
-        loc="center",
-        bbox_to_anchor=(0.5, LEGEND_HEIGHT / 2.0 / height),
-        ncols=len(entries),
-        frameon=False,
-        labelcolor=TEXT,
-        fontsize=10,
-    )
-
-
-def _volume(mask_zyx: np.ndarray, geometry: Geometry) -> str:
-    if not mask_zyx.any():
-        return "empty"
-    return f"{int(mask_zyx.sum()) * geometry.voxel_volume_mm3 / 1000.0:.2f} mL"
+    write(axes, 0.015, 0.5, left, va="center", fontsize=11, fontweight="bold")
+    write(axes, 0.985, 0.5, right, ha="right", va="center", fontsize=11, fontweight="bold")
+    write(axes, 0.5, 0.98, top, ha="center", va="top", fontsize=11, fontweight="bold")
+    write(axes, 0.5, 0.02, bottom, ha="center", fontsize=11, fontweight="bold")

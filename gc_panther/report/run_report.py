@@ -75,5 +75,6 @@ def run_report(
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "labels": volumes,
         "notes": list(segmentation.notes),
+        "warnings": list(segmentation.warnings),
         **segmentation.details,
     }

@@ -63,7 +63,7 @@ def test_the_pancreas_is_found_and_most_of_the_image_left_out(tmp_path):
     options = ["--report", str(report), "--folds", "0", "--no-mirroring", "--device", "cpu"]
     assert cli.invoke([*arguments, *options]) == 0
     document = json.loads(report.read_text())
-    assert not any("pancreas" in note for note in document["notes"])
+    assert not any("pancreas" in warning for warning in document["warnings"])
     box = np.subtract(document["roi"]["stop_xyz"], document["roi"]["start_xyz"])
     size = read_image(IMAGE).geometry.size_xyz
     assert 0.05 <= np.prod(box) / np.prod(size) <= 2 / 3

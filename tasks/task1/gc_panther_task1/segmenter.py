@@ -34,4 +34,6 @@ class Task1Segmenter:
             self._ensemble, to_lps(image), run, keep_empty=self._options.keep_empty
         )
         mask = Volume(from_lps(tumour.mask_zyx, like=image.geometry), image.geometry)
-        return Segmentation(mask, details=tumour.details, notes=tumour.notes)
+        return Segmentation(
+            mask, details=tumour.details, notes=tumour.notes, warnings=tumour.warnings
+        )

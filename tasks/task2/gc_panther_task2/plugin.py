@@ -8,6 +8,7 @@ from gc_panther.hookspecs import hookimpl
 from gc_panther.task import Interface, ModelRequirement, Runtime, Segmenter, Socket, Task
 
 if TYPE_CHECKING:
+    from gc_panther.case import Case
     from gc_panther.training.pipeline import TrainingPipeline
 
 IMAGE = Socket(
@@ -20,6 +21,9 @@ MASK = Socket(
     relative_path="images/pancreatic-tumor-segmentation",
     title="Pancreatic tumor segmentation",
 )
+#: What the image is, and its usual least and largest field of view, mm.
+KIND = "T2-weighted MRI of the abdomen"
+VIEW_MM = (150.0, 600.0)
 MODEL = ModelRequirement(
     name="task2",
     folds=(0, 1, 2),
@@ -55,6 +59,26 @@ class Task2(Task):
 def gc_panther_tasks() -> list[Task]:
     """Provide task 2."""
     return [Task2()]
+
+
+@hookimpl
+def gc_panther_check_case(task: Task, case: Case) -> list[str]:
+    """Refuse what cannot be a scan."""
+    if not isinstance(task, Task2):
+        return []
+    from gc_panther.imaging.plausibility import scan_problems
+
+    return scan_problems(case.images[IMAGE.slug])
+
+
+@hookimpl
+def gc_panther_warn_case(task: Task, case: Case) -> list[str]:
+    """Warn about what does not look like this task's scans."""
+    if not isinstance(task, Task2):
+        return []
+    from gc_panther.imaging.plausibility import ExpectedScan, scan_warnings
+
+    return scan_warnings(case.images[IMAGE.slug], ExpectedScan(KIND, VIEW_MM))
 
 
 @hookimpl

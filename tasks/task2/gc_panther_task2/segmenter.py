@@ -15,7 +15,7 @@ from gc_panther_task2.roi import find_region
 
 #: Part of a time limit that the localizer may use.
 LOCALIZER_SHARE = 0.4
-NOTE_NO_PANCREAS = "No pancreas was found; the whole image was segmented"
+NO_PANCREAS = "No pancreas was found; the whole image was segmented"
 
 
 class Task2Segmenter:
@@ -56,7 +56,8 @@ class Task2Segmenter:
             "roi": {"start_xyz": list(roi.start_xyz), "stop_xyz": list(roi.stop_xyz)},
             "localizer": {**region.facts, "found": region.found},
         }
-        notes = tumour.notes if region.found else (NOTE_NO_PANCREAS, *tumour.notes)
+        notes = tumour.notes
         if "dropped" in region.facts:
             notes = (region.facts["dropped"], *notes)
-        return Segmentation(mask, details=details, notes=notes)
+        warnings = tumour.warnings if region.found else (NO_PANCREAS, *tumour.warnings)
+        return Segmentation(mask, details=details, notes=notes, warnings=warnings)

@@ -44,6 +44,7 @@ def test_only_the_tumour_s_label_is_taken():
     assert np.array_equal(tumour.mask_zyx, labels == TUMOUR)
     assert tumour.details == {"folds": [0, 1], "empty_mask": "no"}
     assert tumour.notes == ()
+    assert tumour.warnings == ()
 
 
 @pytest.fixture
@@ -61,11 +62,23 @@ def test_an_empty_mask_becomes_the_most_probable_component(no_tumour):
     assert tumour.mask_zyx[1:3, 5:7, 5:7].all()
     assert not tumour.mask_zyx[0, 0, 0]
     assert tumour.details["empty_mask"] == "most probable component kept"
-    assert len(tumour.notes) == 1
+    (warning,) = tumour.warnings
+    assert "found no tumour" in warning
+    assert "(8 voxels, 0.008 mL)" in warning
+    assert "--never-empty" in warning
+    assert tumour.notes == ()
+
+
+def test_a_single_invented_voxel_is_one_voxel():
+    probability = np.full((4, 8, 8), 0.01, np.float32)
+    probability[2, 3, 3] = 0.4
+    empty = FakeEnsemble(np.zeros((4, 8, 8), np.uint8), probability)
+    (warning,) = segment_tumour(empty, VOLUME, CaseRun()).warnings
+    assert "(1 voxel, 0.001 mL)" in warning
 
 
 def test_an_empty_mask_is_kept_on_request(no_tumour):
     tumour = segment_tumour(no_tumour, VOLUME, CaseRun(), keep_empty=True)
     assert not tumour.mask_zyx.any()
     assert tumour.details["empty_mask"] == "kept empty"
-    assert len(tumour.notes) == 1
+    assert tumour.warnings == ("The networks found no tumour: the mask is empty",)

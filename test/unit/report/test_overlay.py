@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 from gc_panther.case import Geometry, Volume
-from gc_panther.report import overlay
+from gc_panther.report import captions, overlay
 from gc_panther.report.overlay import draw_overlay, save_overlay
 
 SHAPE = (20, 60, 80)
@@ -42,14 +42,14 @@ def pixels_around(figure, pixels, axes, point_mm, radius=3):
     return pixels[row - radius : row + radius + 1, column - radius : column + radius + 1]
 
 
-@pytest.fixture
-def picture(tmp_path):
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
     arguments = {
         "reference": volume(REFERENCE),
         "roi": {"start_xyz": [20, 10, 4], "stop_xyz": [60, 50, 16]},
         "title": "10000_0001",
     }
-    path = tmp_path / "overlay.png"
+    path = tmp_path_factory.mktemp("picture") / "overlay.png"
     save_overlay(volume(IMAGE), volume(MASK), path, **arguments)
     figure = draw_overlay(volume(IMAGE), volume(MASK), **arguments)
     FigureCanvasAgg(figure).draw()  # settles the axes' places
@@ -113,6 +113,85 @@ def test_the_largest_cross_section_is_shown():
     mask[10, 10:50, 10:70] = 1
     figure = draw_overlay(volume(IMAGE), volume(mask))
     assert "axial 11/20" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def magnification(axes):
+    """Pixels per mm, once the figure has been drawn."""
+    (left, _), (right, _) = axes.transData.transform([(0.0, 0.0), (1.0, 0.0)])
+    return right - left
+
+
+def texts_of(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_of_several_components_the_largest_is_shown_enlarged():
+    mask = MASK.copy()
+    mask[1:3, 2:5, 2:5] = 1
+    mask[17:19, 52:58, 70:78] = 1
+    figure = draw_overlay(volume(IMAGE), volume(mask))
+    one = draw_overlay(volume(IMAGE), volume(MASK))
+    for axes, alone in zip(figure.axes, one.axes, strict=True):
+        assert axes.get_xlim() == alone.get_xlim()
+        assert axes.get_ylim() == alone.get_ylim()
+    assert "the largest of 3 components" in texts_of(figure.axes[3])
+    assert not any("component" in text for axes in one.axes for text in texts_of(axes))
+    # and all of it is what the legend measures
+    assert figure.legends[0].get_texts()[0].get_text() == "mask, 4.04 mL"
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [MASK, np.ones(SHAPE, np.uint8), box((0, 0, 0), (20, 60, 2)), box((9, 29, 39), (10, 30, 40))],
+    ids=["tumour", "everything", "a plate at the edge", "a voxel"],
+)
+@pytest.mark.parametrize("spacing_xyz", [SPACING_XYZ, (0.5, 0.5, 0.5), (4.0, 4.0, 3.0)])
+def test_the_enlarged_view_is_larger(mask, spacing_xyz):
+    geometry = Geometry(SHAPE[::-1], spacing_xyz)
+    figure = draw_overlay(volume(IMAGE, geometry), volume(mask, geometry))
+    figure.draw_without_rendering()  # settles the axes' places
+    for whole, zoom in zip(figure.axes[:3], figure.axes[3:], strict=True):
+        times = magnification(zoom) / magnification(whole)
+        assert times >= overlay.LEAST_ENLARGEMENT * 0.999
+
+
+WARNING = "The networks found no tumour: the mask (5 voxels, 0.03 mL) is not a finding"
+
+
+def test_warnings_are_red_lines_that_cover_nothing(tmp_path):
+    long = " ".join(["a word"] * 60)
+    figure = draw_overlay(volume(IMAGE), volume(MASK), title="x", warnings=[WARNING, long])
+    FigureCanvasAgg(figure).draw()
+    shown = [text for text in figure.texts if text.get_color() == captions.WARNING_COLOUR]
+    assert shown[0].get_text() == f"Warning: {WARNING}"
+    assert " ".join(text.get_text() for text in shown[1:]) == f"Warning: {long}"
+    boxes = [text.get_window_extent() for text in figure.texts]
+    axes = [one.get_window_extent() for one in figure.axes]
+    frame = figure.bbox
+    for box_ in boxes:
+        assert frame.x0 <= box_.x0
+        assert box_.x1 <= frame.x1
+        assert not any(box_.overlaps(other) for other in axes)
+        assert sum(box_.overlaps(other) for other in boxes) == 1
+
+    red = []
+    for warnings in ([], [WARNING]):
+        save_overlay(volume(IMAGE), volume(MASK), tmp_path / "o.png", warnings=warnings)
+        pixels = mpl_image.imread(tmp_path / "o.png")
+        red.append(close_to(pixels, captions.WARNING_COLOUR).sum())
+    assert red[1] > red[0] + 500
+
+
+def test_dollars_in_names_are_no_formula(tmp_path):
+    text = r"scan$\frac$1"
+    path = tmp_path / "o.png"
+    save_overlay(volume(IMAGE), volume(MASK), path, title=text, warnings=[text])
+    assert path.is_file()
+
+
+def test_a_single_voxel_has_a_volume():
+    figure = draw_overlay(volume(IMAGE), volume(box((9, 29, 39), (10, 30, 40))))
+    assert figure.legends[0].get_texts()[0].get_text() == "mask, 0.006 mL"
 
 
 def test_storage_order_does_not_change_the_picture():

@@ -87,4 +87,5 @@ def test_an_empty_mask_is_filled_unless_asked_for(load, keep_empty):
     image = Volume(np.zeros(geometry.shape_zyx, np.int16), geometry)
     segmentation = segmenter.segment(case_of(image), CaseRun())
     assert segmentation.mask.array_zyx.any() == (not keep_empty)
-    assert segmentation.notes
+    (warning,) = segmentation.warnings
+    assert "found no tumour" in warning

@@ -98,6 +98,7 @@ def test_the_tumour_is_put_back_and_the_region_is_in_the_input_s_indices(load, d
     assert seen.array_zyx.size < image.array_zyx.size
     assert segmentation.details["localizer"] == {"folds": [0], "found": True}
     assert segmentation.notes == ()
+    assert segmentation.warnings == ()
 
 
 def test_without_a_pancreas_the_whole_image_is_segmented_and_it_is_said(load):
@@ -109,7 +110,9 @@ def test_without_a_pancreas_the_whole_image_is_segmented_and_it_is_said(load):
         "stop_xyz": list(image.geometry.size_xyz),
     }
     assert not segmentation.details["localizer"]["found"]
-    assert segmentation.notes[0] == "No pancreas was found; the whole image was segmented"
+    first, second = segmentation.warnings
+    assert first == "No pancreas was found; the whole image was segmented"
+    assert "found no tumour" in second
     # and the rule against empty masks holds there, too
     assert np.array_equal(segmentation.mask.array_zyx > 0, image.array_zyx > 10)
 
@@ -118,3 +121,4 @@ def test_an_empty_region_stays_empty_on_request(load):
     segmentation = segment(load(keep_empty=True), image_of(ORDERS[0], tumour=60.0))
     assert not segmentation.mask.array_zyx.any()
     assert segmentation.details["empty_mask"] == "kept empty"
+    assert segmentation.warnings == ("The networks found no tumour: the mask is empty",)

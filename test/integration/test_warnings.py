@@ -1,0 +1,85 @@
+"""What makes a result doubtful is shown wherever a person looks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CommandLine = Callable[[list[str]], int]
+DOUBT, FINDING = "The image looks like a knee", "The mask is a guess"
+
+
+@pytest.fixture
+def doubtful(toy_plugin: Any) -> Any:
+    toy_plugin.case_warnings, toy_plugin.warnings = [DOUBT], (FINDING,)
+    return toy_plugin
+
+
+def test_predict_warns_on_the_terminal_and_in_the_report(
+    doubtful: Any,
+    toy_command_line: CommandLine,
+    write_volume: Callable[..., Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: Any,
+) -> None:
+    image, report = write_volume(tmp_path / "scan.mha"), tmp_path / "report.json"
+    arguments = ["predict", "toy", str(image), "-o", str(tmp_path / "mask.mha"), "--device", "cpu"]
+    assert toy_command_line([*arguments, "--report", str(report)]) == 0
+    logged = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert logged == [DOUBT, FINDING]
+    assert json.loads(report.read_text())["warnings"] == [DOUBT, FINDING]
+    # The platform marks a run that wrote to stderr.
+    assert capfd.readouterr().err == ""
+
+
+def test_run_puts_warnings_into_the_results(
+    doubtful: Any, toy_command_line: CommandLine, toy_input: Path, tmp_path: Path
+) -> None:
+    arguments = ["run", "--task", "toy", "--device", "cpu", "--input", str(toy_input)]
+    assert toy_command_line([*arguments, "--output", str(tmp_path / "output")]) == 0
+    (result,) = json.loads((tmp_path / "output" / "results.json").read_text())
+    assert result["warnings"] == [DOUBT, FINDING]
+    assert result["notes"] == ["a note"]
+
+
+def test_the_picture_has_the_warnings(
+    doubtful: Any,
+    toy_command_line: CommandLine,
+    write_volume: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from gc_panther.report import overlay
+
+    drawn: list[Any] = []
+    draw = overlay.draw_overlay
+    monkeypatch.setattr(
+        overlay, "draw_overlay", lambda *of, **how: drawn.append(how) or draw(*of, **how)
+    )
+    image, picture = write_volume(tmp_path / "scan.mha"), tmp_path / "mask.PNG"
+    arguments = ["predict", "toy", str(image), "-o", str(tmp_path / "mask.mha"), "--device", "cpu"]
+    assert toy_command_line([*arguments, "--picture", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert drawn[0]["warnings"] == (DOUBT, FINDING)
+
+
+@pytest.mark.parametrize("name", ["mask.jpg", "mask.tif", "mask", "mask.png.gz"])
+def test_a_picture_that_is_no_png_is_refused_before_work(
+    name: str,
+    toy_plugin: Any,
+    toy_command_line: CommandLine,
+    write_volume: Callable[..., Path],
+    tmp_path: Path,
+    capfd: Any,
+) -> None:
+    image = write_volume(tmp_path / "scan.mha")
+    arguments = ["predict", "toy", str(image), "-o", str(tmp_path / "mask.mha")]
+    assert toy_command_line([*arguments, "--picture", str(tmp_path / name)]) == 2
+    assert "pictures are PNG files" in capfd.readouterr().err
+    assert toy_plugin.runs == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.mha"]

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+
+from gc_panther.case import Geometry, Volume
+from gc_panther.imaging.plausibility import (
+    SAMPLE,
+    ExpectedScan,
+    scan_problems,
+    scan_warnings,
+)
+
+EXPECTED = ExpectedScan("MRI of the abdomen", (150.0, 550.0))
+SIZE_XYZ, SPACING_XYZ = (90, 80, 30), (4.0, 4.0, 5.0)
+
+
+def volume(array_zyx=None, spacing_xyz=SPACING_XYZ):
+    array_zyx = body() if array_zyx is None else array_zyx
+    return Volume(array_zyx, Geometry(array_zyx.shape[::-1], spacing_xyz))
+
+
+def body(size_xyz=SIZE_XYZ):
+    """A cylinder with noise in noise, as int16."""
+    x, y, z = size_xyz
+    rows, columns = np.ogrid[-1 : 1 : y * 1j, -1 : 1 : x * 1j]
+    inside = np.broadcast_to(rows**2 + columns**2 < 0.7, (z, y, x))
+    noise = np.random.default_rng(0).normal(10, 8, (z, y, x))
+    return (400 * inside + noise).clip(0).astype(np.int16)
+
+
+def label_map(count, size_xyz=SIZE_XYZ):
+    """As many values as asked for, in blocks."""
+    x, y, z = size_xyz
+    return np.broadcast_to(np.arange(x) * count // x, (z, y, x)).astype(np.uint8)
+
+
+def test_a_scan_is_neither_refused_nor_warned_about():
+    assert scan_problems(volume()) == []
+    assert scan_warnings(volume(), EXPECTED) == []
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_the_direction_of_the_slices_does_not_matter(order):
+    spacing = np.array(SPACING_XYZ[::-1])[list(order)]
+    turned = volume(body().transpose(order), tuple(spacing[::-1].tolist()))
+    assert scan_problems(turned) == []
+    assert scan_warnings(turned, EXPECTED) == []
+
+
+NOISE = np.random.default_rng(0).normal(300, 100, (30, 80, 90)).astype(np.int16)
+IMPOSSIBLE = {
+    "noise": (volume(NOISE), "is noise"),
+    "constant": (volume(np.full((30, 80, 90), 7.5)), "all voxels have the value 7.5"),
+    "mask": (volume(label_map(2)), "a mask (its only values are 0 and 1)"),
+    "mask of floats": (volume(label_map(2) * np.float32(0.5)), "its only values are 0 and 0.5"),
+    "metres": (volume(spacing_xyz=(0.004, 0.004, 0.005)), "in millimetres, not in metres"),
+    "4 cm": (volume(spacing_xyz=(0.44, 0.5, 5.0)), "39.6×40×150 mm, which is too small"),
+    "3 m": (volume(spacing_xyz=(33.0, 37.5, 5.0)), "2970×3000×150 mm, which is too large"),
+    "3 m along": (volume(spacing_xyz=(4.0, 4.0, 100.0)), "too large"),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_what_no_scan_can_be_is_refused_in_one_sentence(name):
+    image, said = IMPOSSIBLE[name]
+    (problem,) = scan_problems(image)
+    assert said in problem
+
+
+def test_a_third_value_anywhere_makes_a_mask_no_mask():
+    """The voxel is not among those of the sample."""
+    array = np.zeros((3, 512, 512), np.uint8)
+    assert array.size > SAMPLE
+    array[1] = 1
+    assert scan_problems(volume(array, (1.0, 1.0, 3.0)))
+    for place in range(array.size - 3, array.size):
+        once = array.copy()
+        once.flat[place] = 2
+        assert scan_problems(volume(once, (1.0, 1.0, 3.0))) == []
+
+
+DOUBTFUL = {
+    "label map": (volume(label_map(20)), "only about 20 different values"),
+    "Hounsfield": (volume(body() - 1024), "as air is in CT; MRI of the abdomen is expected"),
+    "noisy air": (volume((body() - 900).clip(-896)), "as air is in CT"),
+    "negative": (volume((body() - 200) / 150), "% of the voxels are negative"),
+    "mostly noise": (volume(NOISE + body() // 6), "hardly correlate"),
+    "small": (volume(spacing_xyz=(1.5, 1.5, 5.0)), "135×120×150 mm; MRI of the abdomen usually"),
+    "large": (volume(spacing_xyz=(7.0, 7.0, 5.0)), "usually covers 150 to 550 mm"),
+    "one slice": (volume(body((90, 80, 1)), (4.0, 4.0, 40.0)), "only 1 slice (40 mm)"),
+    "thin slab": (volume(spacing_xyz=(4.0, 4.0, 0.9)), "only 30 slices (27 mm)"),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_what_a_scan_hardly_is_gets_a_warning(name):
+    image, said = DOUBTFUL[name]
+    assert scan_problems(image) == []
+    assert any(said in warning for warning in scan_warnings(image, EXPECTED))
+
+
+def test_ringing_of_a_resampled_scan_gets_no_warning():
+    """Cubic interpolation puts values below zero beside bright edges."""
+    ringing = np.where(body() < 100, body() - 15, body())
+    assert (ringing < 0).mean() > 0.1
+    assert scan_warnings(volume(ringing), EXPECTED) == []
+
+
+def test_a_few_hot_voxels_are_no_noise():
+    hot = body().astype(np.float32)
+    hot.ravel()[np.random.default_rng(0).integers(0, hot.size, 40)] = 1e6
+    assert scan_problems(volume(hot)) == []
+    assert scan_warnings(volume(hot), EXPECTED) == []
+
+
+def test_eight_bits_are_enough():
+    reduced = (body() // 4).clip(0, 255).astype(np.uint8)
+    reduced[reduced > 50] += (np.arange((reduced > 50).sum()) % 60).astype(np.uint8)
+    assert scan_warnings(volume(reduced), EXPECTED) == []
