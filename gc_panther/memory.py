@@ -27,6 +27,17 @@ def release_memory() -> None:
         trim(0)
 
 
+def settle_memory() -> None:
+    """Leave what is loaded by now out of all later searches for unused objects.
+
+    Modules and networks stay until the process ends, but :func:`release_memory` would look at each
+    of their objects every time: 0.2 s of the time between two cases. Call it once, when everything
+    is loaded.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def keep_memory() -> None:
     """Use freed memory again instead of giving it back to the system.
 
