@@ -72,7 +72,7 @@ def test_the_picture_has_the_warnings(
 
 
 @pytest.mark.parametrize("name", ["mask.jpg", "mask.tif", "mask", "mask.png.gz"])
-def test_a_picture_that_is_no_png_is_refused_before_work(
+def test_a_picture_that_is_not_a_png_is_refused_before_work(
     name: str,
     toy_plugin: Any,
     toy_command_line: CommandLine,
@@ -118,7 +118,7 @@ NOISE = np.random.default_rng(0).normal(300, 60, (16, 48, 60)).astype(np.int16)
     ],
     ids=["constant", "mask", "noise"],
 )
-def test_no_tumour_is_found_in_what_is_no_scan(
+def test_what_cannot_be_a_scan_is_refused(
     array_zyx: Any, said: str, predict_task1: Callable[[Any], int], tmp_path: Path, capfd: Any
 ) -> None:
     assert predict_task1(array_zyx) == 2
