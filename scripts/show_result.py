@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -22,8 +23,11 @@ def main() -> None:
     if not mask.geometry.matches(image.geometry):
         sys.exit("error: the mask does not lie on the image's grid")
     score = score_volumes(mask, reference)
+    (result,) = json.loads((out / "output" / "results.json").read_text(encoding="utf-8"))
+    warnings = result["warnings"]
     picture = out / "mask.png"
-    save_overlay(image, mask, picture, reference=reference, title=f"{task}, synthetic case")
+    title = f"{task}, synthetic case"
+    save_overlay(image, mask, picture, reference=reference, title=title, warnings=warnings)
     voxels = int(np.count_nonzero(mask.array_zyx))
     print(f"mask:         {mask_path}")
     print(f"picture:      {picture}")

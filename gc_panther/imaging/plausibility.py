@@ -176,7 +176,7 @@ def _parts(array_zyx: np.ndarray) -> Iterator[np.ndarray]:
 def _correlation(array_zyx: np.ndarray) -> float:
     """Largest correlation of neighbours along an axis; 1 where there is nothing to compare.
 
-    Values beyond the 1st and 99th percentiles are clipped: a few hot voxels are no noise.
+    Values beyond the 1st and 99th percentiles are clipped: a few hot voxels do not make it noise.
     """
     limits = np.percentile(_sample(array_zyx), (1, 99))
     step = max(1, round((array_zyx.size / SAMPLE) ** (1 / 3)))

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from gc_panther import cli
 
 CommandLine = Callable[[list[str]], int]
 DOUBT, FINDING = "The image looks like a knee", "The mask is a guess"
@@ -69,7 +72,7 @@ def test_the_picture_has_the_warnings(
 
 
 @pytest.mark.parametrize("name", ["mask.jpg", "mask.tif", "mask", "mask.png.gz"])
-def test_a_picture_that_is_no_png_is_refused_before_work(
+def test_a_picture_that_is_not_a_png_is_refused_before_work(
     name: str,
     toy_plugin: Any,
     toy_command_line: CommandLine,
@@ -83,3 +86,51 @@ def test_a_picture_that_is_no_png_is_refused_before_work(
     assert "pictures are PNG files" in capfd.readouterr().err
     assert toy_plugin.runs == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.mha"]
+
+
+@pytest.fixture
+def predict_task1(
+    tiny_model_folder: Callable[..., Path], write_volume: Callable[..., Path], tmp_path: Path
+) -> Callable[[Any], int]:
+    """Task 1 on voxels of 5×5×6 mm, by one tiny network; returns the exit code."""
+
+    def predict(array_zyx: Any) -> int:
+        image = write_volume(tmp_path / "scan.mha", array_zyx, spacing_xyz=(5.0, 5.0, 6.0))
+        folder = tiny_model_folder(folds=(0,), spacing_zyx=(6.0, 5.0, 5.0))
+        out = ["-o", str(tmp_path / "mask.mha"), "--report", str(tmp_path / "report.json")]
+        options = ["--device", "cpu", "--folds", "0", "--no-mirroring", "--backend", "torch"]
+        return cli.invoke(
+            ["predict", "task1", str(image), *out, "--model-dir", str(folder), *options]
+        )
+
+    return predict
+
+
+NOISE = np.random.default_rng(0).normal(300, 60, (16, 48, 60)).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    ("array_zyx", "said"),
+    [
+        (np.full_like(NOISE, 40), "the image is blank"),
+        ((NOISE > 300).astype(np.uint8), "the image is a mask"),
+        (NOISE, "the image is noise"),
+    ],
+    ids=["constant", "mask", "noise"],
+)
+def test_what_cannot_be_a_scan_is_refused(
+    array_zyx: Any, said: str, predict_task1: Callable[[Any], int], tmp_path: Path, capfd: Any
+) -> None:
+    assert predict_task1(array_zyx) == 2
+    assert said in capfd.readouterr().err
+    assert not (tmp_path / "mask.mha").exists()
+
+
+def test_ct_is_segmented_with_a_warning(
+    predict_task1: Callable[[Any], int], tmp_path: Path
+) -> None:
+    """A gradient with noise, in Hounsfield units."""
+    ct = np.linspace(-1300, 700, 60) + NOISE
+    assert predict_task1(ct.astype(np.int16)) == 0
+    warnings = json.loads((tmp_path / "report.json").read_text())["warnings"]
+    assert any("as air is in CT" in warning for warning in warnings)

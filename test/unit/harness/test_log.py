@@ -55,7 +55,7 @@ def test_warnings_are_red_on_a_terminal(log, open_terminal):
     assert warning == "\x1b[31mdoubtful\x1b[0m"
 
 
-def test_nobody_gets_colours_who_does_not_want_them(log, open_terminal):
+def test_no_colours_where_they_are_not_wanted(log, open_terminal):
     terminal = open_terminal(NO_COLOR="1")
     log.addHandler(log_handler())
     log.warning("doubtful")

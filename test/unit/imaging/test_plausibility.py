@@ -66,7 +66,7 @@ def test_what_no_scan_can_be_is_refused_in_one_sentence(name):
     assert said in problem
 
 
-def test_a_third_value_anywhere_makes_a_mask_no_mask():
+def test_an_image_with_a_third_value_is_not_a_mask():
     """The voxel is not among those of the sample."""
     array = np.zeros((3, 512, 512), np.uint8)
     assert array.size > SAMPLE
@@ -105,7 +105,7 @@ def test_ringing_of_a_resampled_scan_gets_no_warning():
     assert scan_warnings(volume(ringing), EXPECTED) == []
 
 
-def test_a_few_hot_voxels_are_no_noise():
+def test_a_few_hot_voxels_do_not_make_an_image_noise():
     hot = body().astype(np.float32)
     hot.ravel()[np.random.default_rng(0).integers(0, hot.size, 40)] = 1e6
     assert scan_problems(volume(hot)) == []

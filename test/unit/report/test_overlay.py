@@ -182,7 +182,7 @@ def test_warnings_are_red_lines_that_cover_nothing(tmp_path):
     assert red[1] > red[0] + 500
 
 
-def test_dollars_in_names_are_no_formula(tmp_path):
+def test_dollars_in_names_are_not_a_formula(tmp_path):
     text = r"scan$\frac$1"
     path = tmp_path / "o.png"
     save_overlay(volume(IMAGE), volume(MASK), path, title=text, warnings=[text])
