@@ -57,8 +57,13 @@ def registered_tasks(manager: pluggy.PluginManager) -> dict[str, Task]:
     return dict(sorted(tasks.items()))
 
 
-def find_task(manager: pluggy.PluginManager, name: str) -> Task:
+def find_task(manager: pluggy.PluginManager, name: str, *, where: str = "") -> Task:
     """Return the task called ``name``.
+
+    Args:
+        manager: the plugins.
+        name: the task's.
+        where: the variable that names it, for the message.
 
     Raises:
         PluginError: there is none; the message lists those there are.
@@ -68,6 +73,7 @@ def find_task(manager: pluggy.PluginManager, name: str) -> Task:
         known = ", ".join(tasks) or "none is installed"
         raise PluginError(
             f"there is no task {name!r} (known: {known})",
+            where=where,
             fix="`gc-panther tasks` lists them; install the task's distribution to add one",
         )
     return tasks[name]

@@ -9,7 +9,7 @@ import pluggy
 
 from gc_panther.case import Case, Segmentation, Volume
 from gc_panther.contract.outputs import write_json
-from gc_panther.errors import OutputError, UserError
+from gc_panther.errors import UserError
 from gc_panther.harness.engine import Choices, Engine, told_to_plugins
 from gc_panther.harness.progress import shown_progress
 from gc_panther.imaging.images import TWO_FILE_ENDINGS, read_image, write_image
@@ -136,7 +136,7 @@ def check_targets(image: Path, mask: Path, *others: Path | None) -> None:
         if target.exists() and image.exists() and target.samefile(image):
             raise UserError("the result would replace the image", where=target)
         if not target.parent.is_dir():
-            raise OutputError("the folder does not exist", where=target.parent, fix="Make it first")
+            raise UserError("the folder does not exist", where=target.parent, fix="Make it first")
     if mask.suffix.lower() in TWO_FILE_ENDINGS or not mask.suffix:
         raise UserError("the mask's format is not known", where=mask, fix="Use .mha or .nii.gz")
 
