@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-_HISSING = ("s", "x", "ch", "sh")
+_HISSING = ("s", "x", "tch", "sh")
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

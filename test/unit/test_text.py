@@ -6,6 +6,7 @@ def test_a_number_comes_with_the_right_form_of_its_noun():
     assert count(0, "voxel") == "0 voxels"
     assert count(2, "pass") == "2 passes"
     assert count(2, "patch") == "2 patches"
+    assert count(2, "epoch") == "2 epochs"
     assert count(1, "mirrored copy", "mirrored copies") == "1 mirrored copy"
     assert count(3, "mirrored copy", "mirrored copies") == "3 mirrored copies"
 
