@@ -124,7 +124,7 @@ def serve(
 @inference_options
 def predict(
     task: Annotated[str, typer.Argument(help="The task.")],
-    image: Annotated[Path, typer.Argument(help="An image in any format SimpleITK reads.")],
+    image: Annotated[Path, typer.Argument(help="The image, such as scan.nii.gz or scan.mha.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The mask to write.")],
     report: ReportOption = None,
     picture: Annotated[
@@ -157,13 +157,13 @@ def predict(
 @inference_options
 def cohort(
     task: Annotated[str, typer.Argument(help="The task.")],
-    images: Annotated[Path, typer.Argument(help="A folder; its folders are searched, too.")],
+    images: Annotated[Path, typer.Argument(help="A folder, searched with its subfolders.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the masks.")],
     keep: Annotated[
-        bool, typer.Option("--continue", help="Leave out images whose masks are there.")
+        bool, typer.Option("--continue", help="Leave out images whose masks exist.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the masks that are there, and start anew.")
+        bool, typer.Option("--overwrite", help="Replace masks that exist.")
     ] = False,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Also write pictures of the masks (PNG).")
@@ -173,7 +173,7 @@ def cohort(
 ) -> None:
     """Segment all images of a folder, with a table of what came out.
 
-    An image that fails does not stop the others. Beside each mask lies its run report.
+    An image that fails does not stop the others. Each mask's run report is written next to it.
     """
     from gc_panther.harness.cohort import TABLE, check_outcomes
     from gc_panther.harness.cohort import cohort as segment_cohort
@@ -225,7 +225,9 @@ def pack(
 
 def submit(
     algorithm: Annotated[str, typer.Argument(help="Its slug: the last part of its address.")],
-    image: Annotated[Path, typer.Argument(help="Any format SimpleITK and the platform read.")],
+    image: Annotated[
+        Path, typer.Argument(help="The image, in a format that the platform reads, too.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The mask to write.")],
     job: Annotated[
         str, typer.Option(help="Wait for a job that was started earlier for this image.")

@@ -71,7 +71,9 @@ class GivenOptions:
     ] = None
     step_size: Annotated[
         float | None,
-        typer.Option(help="Distance of windows as a part of the patch.", show_default="0.5"),
+        typer.Option(
+            help="Distance of neighbouring windows, as a fraction of the patch.", show_default="0.5"
+        ),
     ] = None
     backend: Annotated[
         str | None, typer.Option(help="auto, torch or openvino.", show_default="auto")

@@ -64,7 +64,7 @@ class Settings:
         keep_empty: leave an empty mask empty; None leaves it to the command.
         folds: the folds to use; None means those the task requires.
         mirroring: average over mirrored copies.
-        step_size: distance of windows as a part of the patch.
+        step_size: distance of neighbouring windows as a fraction of the patch.
         backend: ``auto``, ``torch`` or ``openvino``.
         mode: ``exact`` or ``adaptive``.
         time_limit: seconds a run may take, or None.
@@ -93,7 +93,7 @@ class Settings:
 
 
 def bundled_resources() -> Path:
-    """The ``resources`` folder beside the package in a checkout."""
+    """The ``resources`` folder next to the package in a checkout."""
     return Path(__file__).resolve().parent.parent / "resources"
 
 

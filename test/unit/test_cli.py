@@ -1,6 +1,7 @@
 """How the command line ends: messages, exit codes, and an output that cannot be written."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,26 @@ def test_no_help_text_loses_its_brackets():
         texts = [command.help, *(getattr(one, "help", None) for one in command.params)]
         for text in filter(None, texts):
             assert Text.from_markup(text).plain == text, command.name
+
+
+def commands_of_the_readme():
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for line in re.findall(r"^gc-panther .*|`gc-panther [^`\n]*`", text, re.MULTILINE):
+        yield line.strip("`").partition("#")[0].split()[1:]
+
+
+def test_the_readme_names_commands_and_options_that_exist():
+    root = typer.main.get_command(build_app(create_plugin_manager()))
+    lines = list(commands_of_the_readme())
+    assert len(lines) > 8
+    for words in lines:
+        command, rest = root, list(words)
+        while hasattr(command, "commands"):
+            assert rest, words
+            command = command.commands[rest.pop(0)]
+        known = {name for parameter in command.params for name in parameter.opts}
+        given = {word for word in rest if re.match(r"--?[a-z]", word)}
+        assert given <= known, words
 
 
 def test_a_task_is_listed_with_the_brackets_of_its_title(
