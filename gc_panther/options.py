@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,8 @@ class GivenOptions:
                 f"{VARIABLES['model_dir'][0]} names a folder that does not exist",
                 where=settings.model_dir,
             )
+        if self.time_limit is not None and not math.isfinite(self.time_limit):
+            raise UserError(f"--time-limit is {self.time_limit}", fix="Give a number of seconds")
         keep_empty = _first(settings.keep_empty, not never_empty)
         if self.never_empty is not None:
             keep_empty = not self.never_empty

@@ -111,9 +111,9 @@ def test_a_task_is_listed_with_the_brackets_of_its_title(
     toy_plugin, toy_command_line, monkeypatch, capfd
 ):
     (task,) = toy_plugin.hooks.gc_panther_tasks()
-    monkeypatch.setattr(type(task), "title", "Toy [T1]")
+    monkeypatch.setattr(type(task), "title", "Toy [sic]")
     assert toy_command_line(["tasks"]) == 0
-    assert "Toy [T1]" in capfd.readouterr().out
+    assert "Toy [sic]" in capfd.readouterr().out
 
 
 def test_a_package_that_is_not_installed_is_named(

@@ -75,6 +75,11 @@ def test_other_options_come_from_flag_then_variable():
     assert GivenOptions().choices(settings, never_empty=True).options.folds == (0, 1)
 
 
+def test_a_time_limit_is_finite():
+    with pytest.raises(UserError, match="--time-limit is inf"):
+        GivenOptions(time_limit=float("inf")).choices(read_settings({}), never_empty=True)
+
+
 @pytest.mark.parametrize("command", ["run", "serve", "predict", "cohort"])
 def test_every_command_that_segments_has_all_options(command, toy_command_line, capfd):
     from dataclasses import fields

@@ -256,5 +256,5 @@ def test_bad_data_give_one_table_and_change_nothing(damage, what, data, tmp_path
 
 
 def test_brackets_in_a_file_name_reach_the_table(data):
-    (data / "ImagesTr" / "scan [1].mha").write_bytes(b"")
-    assert "scan [1].mha" in invoke("check", data).stdout
+    (data / "ImagesTr" / "scan [sic].mha").write_bytes(b"")
+    assert "scan [sic].mha" in invoke("check", data).stdout
