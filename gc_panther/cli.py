@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -27,67 +25,34 @@ from gc_panther.errors import (
     error_line,
 )
 from gc_panther.evaluation import cli as evaluation_cli
+from gc_panther.harness import info_cli
 from gc_panther.harness.log import log_handler
+from gc_panther.options import FoldsOption, GivenOptions, inference_options
 from gc_panther.phantom import cli as phantom_cli
-from gc_panther.settings import Settings, read_settings
+from gc_panther.settings import VARIABLES, Settings, parse_folds, read_settings
+from gc_panther.text import count
 from gc_panther.training import cli as training_cli
 from gc_panther.training import data_cli
 
 if TYPE_CHECKING:
     import pluggy
 
-    from gc_panther.harness.engine import Choices
-    from gc_panther.task import Backend, Combine, Mode
+    from gc_panther.task import Task
 
 logger = logging.getLogger(__name__)
 
+PROGRAM = "gc-panther"
 EXIT_TERMINATED = 128 + signal.SIGTERM
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
-DeviceOption = Annotated[
-    str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")
+TaskOption = Annotated[
+    str | None, typer.Option("--task", help="The task.", show_default="$GC_PANTHER_TASK")
 ]
-RequireGpuOption = Annotated[
-    bool, typer.Option("--require-gpu", help="Fail where no GPU can be used.")
+InputOption = Annotated[
+    Path | None, typer.Option("--input", help="Input folder.", show_default="/input")
 ]
-ModelDirOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Weights, a folder or model.tar.gz, that go before /opt/ml/model and the bundled ones."
-    ),
-]
-CombineOption = Annotated[
-    str | None,
-    typer.Option(help="probabilities, logits or vote.", show_default="probabilities"),
-]
-KeepEmptyOption = Annotated[bool, typer.Option("--keep-empty", help="Leave an empty mask empty.")]
-FoldsOption = Annotated[
-    str | None, typer.Option(help="Folds to use, such as 0,1,2.", show_default="all required")
-]
-NoMirroringOption = Annotated[
-    bool, typer.Option("--no-mirroring", help="Do not average over mirrored copies.")
-]
-StepSizeOption = Annotated[
-    float | None,
-    typer.Option(help="Distance of windows as a part of the patch.", show_default="0.5"),
-]
-BackendOption = Annotated[
-    str | None, typer.Option(help="auto, torch or openvino.", show_default="auto")
-]
-ModeOption = Annotated[
-    str | None,
-    typer.Option(
-        help="exact, or adaptive: fewer passes where they hardly matter, an approximation.",
-        show_default="exact",
-    ),
-]
-TimeLimitOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Seconds until the mask is there: folds and mirrored copies that do not fit are "
-        "left out.",
-        show_default="none",
-    ),
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", help="Output folder.", show_default="/output")
 ]
 ReportOption = Annotated[Path | None, typer.Option(help="Write the run report (JSON).")]
 
@@ -100,52 +65,24 @@ def _root(
         raise typer.Exit
 
 
+@inference_options
 def run(
-    task: Annotated[
-        str | None, typer.Option(help="The task.", show_default="$GC_PANTHER_TASK")
-    ] = None,
-    input_path: Annotated[
-        Path | None, typer.Option("--input", help="Input folder.", show_default="/input")
-    ] = None,
-    output_path: Annotated[
-        Path | None, typer.Option("--output", help="Output folder.", show_default="/output")
-    ] = None,
+    task: TaskOption = None,
+    input_path: InputOption = None,
+    output_path: OutputOption = None,
     report: ReportOption = None,
-    model_dir: ModelDirOption = None,
-    device: DeviceOption = None,
-    require_gpu: RequireGpuOption = False,
-    combine: CombineOption = None,
-    keep_empty: KeepEmptyOption = False,
-    folds: FoldsOption = None,
-    no_mirroring: NoMirroringOption = False,
-    step_size: StepSizeOption = None,
-    backend: BackendOption = None,
-    mode: ModeOption = None,
-    time_limit: TimeLimitOption = None,
+    *,
+    given: GivenOptions,
 ) -> None:
     """Segment one case as on the platform: from the input folder to the output folder."""
     from gc_panther.harness.run import run as run_case
-    from gc_panther.plugins import create_plugin_manager, find_task
+    from gc_panther.plugins import create_plugin_manager
 
     settings = read_settings()
-    name = _chosen_task(task, settings)
     manager = create_plugin_manager()
-    choices = _choices(
-        settings,
-        model_dir=model_dir,
-        device=device,
-        require_gpu=require_gpu,
-        combine=combine,
-        keep_empty=keep_empty,
-        folds=folds,
-        no_mirroring=no_mirroring,
-        step_size=step_size,
-        backend=backend,
-        mode=mode,
-        time_limit=time_limit,
-    )
+    choices = given.choices(settings, never_empty=True)
     result = run_case(
-        find_task(manager, name),
+        _chosen_task(manager, task, settings),
         manager,
         settings,
         choices,
@@ -156,52 +93,25 @@ def run(
     _print_volumes(result)
 
 
+@inference_options
 def serve(
-    task: Annotated[
-        str | None, typer.Option(help="The task.", show_default="$GC_PANTHER_TASK")
-    ] = None,
-    input_path: Annotated[
-        Path | None, typer.Option("--input", help="Input folder.", show_default="/input")
-    ] = None,
-    output_path: Annotated[
-        Path | None, typer.Option("--output", help="Output folder.", show_default="/output")
-    ] = None,
+    task: TaskOption = None,
+    input_path: InputOption = None,
+    output_path: OutputOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 4743,
-    model_dir: ModelDirOption = None,
-    device: DeviceOption = None,
-    require_gpu: RequireGpuOption = False,
-    combine: CombineOption = None,
-    keep_empty: KeepEmptyOption = False,
-    folds: FoldsOption = None,
-    no_mirroring: NoMirroringOption = False,
-    step_size: StepSizeOption = None,
-    backend: BackendOption = None,
-    mode: ModeOption = None,
-    time_limit: TimeLimitOption = None,
+    *,
+    given: GivenOptions,
 ) -> None:
     """Load the networks once and segment a case at each POST /invoke, as the platform sends it."""
     from gc_panther.harness.serve import serve as serve_cases
-    from gc_panther.plugins import create_plugin_manager, find_task
+    from gc_panther.plugins import create_plugin_manager
 
     settings = read_settings()
     manager = create_plugin_manager()
-    choices = _choices(
-        settings,
-        model_dir=model_dir,
-        device=device,
-        require_gpu=require_gpu,
-        combine=combine,
-        keep_empty=keep_empty,
-        folds=folds,
-        no_mirroring=no_mirroring,
-        step_size=step_size,
-        backend=backend,
-        mode=mode,
-        time_limit=time_limit,
-    )
+    choices = given.choices(settings, never_empty=True)
     serve_cases(
-        find_task(manager, _chosen_task(task, settings)),
+        _chosen_task(manager, task, settings),
         manager,
         settings,
         choices,
@@ -212,25 +122,17 @@ def serve(
     )
 
 
+@inference_options
 def predict(
     task: Annotated[str, typer.Argument(help="The task.")],
-    image: Annotated[Path, typer.Argument(help="An image in any format SimpleITK reads.")],
+    image: Annotated[Path, typer.Argument(help="The image, such as scan.nii.gz or scan.mha.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The mask to write.")],
     report: ReportOption = None,
     picture: Annotated[
         Path | None, typer.Option(help="Write a picture of the mask over the image (PNG).")
     ] = None,
-    model_dir: ModelDirOption = None,
-    device: DeviceOption = None,
-    require_gpu: RequireGpuOption = False,
-    combine: CombineOption = None,
-    keep_empty: KeepEmptyOption = False,
-    folds: FoldsOption = None,
-    no_mirroring: NoMirroringOption = False,
-    step_size: StepSizeOption = None,
-    backend: BackendOption = None,
-    mode: ModeOption = None,
-    time_limit: TimeLimitOption = None,
+    *,
+    given: GivenOptions,
 ) -> None:
     """Segment an image file."""
     from gc_panther.harness.predict import predict as predict_file
@@ -238,20 +140,7 @@ def predict(
 
     settings = read_settings()
     manager = create_plugin_manager()
-    choices = _choices(
-        settings,
-        model_dir=model_dir,
-        device=device,
-        require_gpu=require_gpu,
-        combine=combine,
-        keep_empty=keep_empty,
-        folds=folds,
-        no_mirroring=no_mirroring,
-        step_size=step_size,
-        backend=backend,
-        mode=mode,
-        time_limit=time_limit,
-    )
+    choices = given.choices(settings, never_empty=False)
     result = predict_file(
         find_task(manager, task),
         manager,
@@ -266,34 +155,26 @@ def predict(
     print(f"mask: {output}")
 
 
+@inference_options
 def cohort(
     task: Annotated[str, typer.Argument(help="The task.")],
-    images: Annotated[Path, typer.Argument(help="A folder; its folders are searched, too.")],
+    images: Annotated[Path, typer.Argument(help="A folder, searched with its subfolders.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the masks.")],
     keep: Annotated[
-        bool, typer.Option("--continue", help="Leave out images whose masks are there.")
+        bool, typer.Option("--continue", help="Leave out images whose masks exist.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the masks that are there, and start anew.")
+        bool, typer.Option("--overwrite", help="Replace masks that exist.")
     ] = False,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Also write pictures of the masks (PNG).")
     ] = False,
-    model_dir: ModelDirOption = None,
-    device: DeviceOption = None,
-    require_gpu: RequireGpuOption = False,
-    combine: CombineOption = None,
-    keep_empty: KeepEmptyOption = False,
-    folds: FoldsOption = None,
-    no_mirroring: NoMirroringOption = False,
-    step_size: StepSizeOption = None,
-    backend: BackendOption = None,
-    mode: ModeOption = None,
-    time_limit: TimeLimitOption = None,
+    *,
+    given: GivenOptions,
 ) -> None:
     """Segment all images of a folder, with a table of what came out.
 
-    An image that fails does not stop the others. Beside each mask lies its run report.
+    An image that fails does not stop the others. Each mask's run report is written next to it.
     """
     from gc_panther.harness.cohort import TABLE, check_outcomes
     from gc_panther.harness.cohort import cohort as segment_cohort
@@ -303,20 +184,7 @@ def cohort(
         raise UserError("--continue and --overwrite exclude each other", fix="Give one of them")
     settings = read_settings()
     manager = create_plugin_manager()
-    choices = _choices(
-        settings,
-        model_dir=model_dir,
-        device=device,
-        require_gpu=require_gpu,
-        combine=combine,
-        keep_empty=keep_empty,
-        folds=folds,
-        no_mirroring=no_mirroring,
-        step_size=step_size,
-        backend=backend,
-        mode=mode,
-        time_limit=time_limit,
-    )
+    choices = given.choices(settings, never_empty=False)
     outcomes = segment_cohort(
         find_task(manager, task),
         manager,
@@ -333,85 +201,6 @@ def cohort(
     check_outcomes(outcomes, output)
 
 
-def tasks() -> None:
-    """List the installed tasks."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from gc_panther.plugins import create_plugin_manager, registered_tasks
-
-    table = Table("task", "what it segments", "inputs", "models")
-    for task in registered_tasks(create_plugin_manager()).values():
-        table.add_row(
-            task.name,
-            task.title,
-            "\n".join(" + ".join(interface.key) for interface in task.interfaces),
-            "\n".join(model.name for model in task.models),
-        )
-    Console().print(table)
-
-
-def info(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Print versions, tasks, weights and settings."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from gc_panther.plugins import create_plugin_manager, registered_tasks
-    from gc_panther.runtime.info import information
-
-    manager = create_plugin_manager()
-    plugins = [name for name, _ in manager.list_name_plugin()]
-    facts = information(registered_tasks(manager).values(), read_settings(), plugins)
-    if as_json:
-        print(json.dumps(facts, indent=2))
-        return
-    table = Table(show_header=False)
-    table.add_row("gc_panther", facts["gc_panther"])
-    for name, version in facts["versions"].items():
-        table.add_row(name, version or "not installed")
-    for task in facts["tasks"]:
-        for model, folder in task["weights"].items():
-            table.add_row(f"{task['name']}: weights {model}", folder or "not found")
-    for setting in facts["settings"].values():
-        table.add_row(setting["variable"], str(setting["value"]))
-    Console().print(table)
-
-
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    device: DeviceOption = None,
-) -> None:
-    """Check that this machine can run the installed tasks; exit 1 if it cannot."""
-    from dataclasses import asdict
-
-    from rich.console import Console
-    from rich.table import Table
-
-    # Nothing but JSON goes to stdout then, from what is imported here neither.
-    with _only_errors_logged() if as_json else nullcontext():
-        from gc_panther.harness.doctor import examine
-        from gc_panther.plugins import create_plugin_manager, registered_tasks
-
-        settings, manager = read_settings(), create_plugin_manager()
-        chosen = registered_tasks(manager).values()
-        findings = examine(chosen, manager, settings, device or settings.device)
-    if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
-    else:
-        colours = {"ok": "green", "warn": "yellow", "fail": "red"}
-        table = Table("check", "", "found", "what to do")
-        for finding in findings:
-            colour = colours[finding.verdict]
-            verdict = f"[{colour}]{finding.verdict}[/{colour}]"
-            table.add_row(finding.check, verdict, finding.found, finding.fix)
-        Console().print(table)
-    failed = [finding.check for finding in findings if finding.verdict == "fail"]
-    if failed:
-        raise GCPantherError(f"not ready: {', '.join(failed)}", fix="The table says what to do")
-
-
 def pack(
     model_folder: Annotated[Path, typer.Argument(help="nnU-Net's folder of the trained folds.")],
     out: Annotated[Path, typer.Argument(help="The pack to make.")],
@@ -425,11 +214,11 @@ def pack(
     from gc_panther.nnunet.model_folder import open_model_folder
     from gc_panther.nnunet.pack import sizes
 
-    model = open_model_folder(model_folder, _fold_list(folds or ""))
+    model = open_model_folder(model_folder, parse_folds(folds, "--folds") if folds else None)
     manifest = pack_model(model, out, half=half)
     size = sizes(model, manifest)
     print(
-        f"{len(manifest.folds)} folds, {size['checkpoints'] / 1e6:.1f} MB of checkpoints, "
+        f"{count(len(manifest.folds), 'fold')}, {size['checkpoints'] / 1e6:.1f} MB of checkpoints, "
         f"{size['pack'] / 1e6:.1f} MB in the pack (1/{size['checkpoints'] / size['pack']:.2f})"
     )
     print(f"pack: {out}")
@@ -437,7 +226,9 @@ def pack(
 
 def submit(
     algorithm: Annotated[str, typer.Argument(help="Its slug: the last part of its address.")],
-    image: Annotated[Path, typer.Argument(help="Any format SimpleITK and the platform read.")],
+    image: Annotated[
+        Path, typer.Argument(help="The image, in a format that the platform reads, too.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The mask to write.")],
     job: Annotated[
         str, typer.Option(help="Wait for a job that was started earlier for this image.")
@@ -447,7 +238,7 @@ def submit(
 ) -> None:
     """Let an algorithm on Grand Challenge segment an image, and fetch the mask.
 
-    The token is read from GRAND_CHALLENGE_AUTHORIZATION. Needs gc-panther[submit].
+    The token is read from GRAND_CHALLENGE_AUTHORIZATION. Needs gc-panther's extra "submit".
     """
     from gc_panther.harness.submit import PLATFORM, Submission
     from gc_panther.harness.submit import submit as submit_image
@@ -465,7 +256,10 @@ def build_app(manager: pluggy.PluginManager) -> typer.Typer:
         add_completion=False,
     )
     app.callback(invoke_without_command=True)(_root)
-    for command in (run, serve, predict, cohort, tasks, info, doctor, pack, submit):
+    for command in (run, serve, predict, cohort):
+        app.command()(command)
+    info_cli.register(app)
+    for command in (pack, submit):
         app.command()(command)
     app.add_typer(phantom_cli.app, name="phantom", help="Make digital abdominal MR phantoms.")
     app.add_typer(data_cli.app, name="dataset", help="Check and import training data.")
@@ -477,12 +271,15 @@ def build_app(manager: pluggy.PluginManager) -> typer.Typer:
 
 def main() -> NoReturn:
     """Run the command line; every failure ends in one line on stderr and an exit code."""
-    _quieten()
     # Threads that spin while they wait take the cores from those of another process that have work
     # to do. Before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(invoke(sys.argv[1:]))
+    try:
+        _quieten()
+    except UserError as error:
+        sys.exit(_fail(*describe(error)))
+    sys.exit(_printed(invoke(sys.argv[1:])))
 
 
 def invoke(arguments: list[str]) -> int:
@@ -490,15 +287,22 @@ def invoke(arguments: list[str]) -> int:
     try:
         from gc_panther.plugins import create_plugin_manager
 
-        code = build_app(create_plugin_manager())(arguments, standalone_mode=False)
-    except (GCPantherError, KeyboardInterrupt, MemoryError) as error:
+        app = build_app(create_plugin_manager())
+        code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except (GCPantherError, KeyboardInterrupt, MemoryError, BrokenPipeError) as error:
         return _fail(*describe(error))
+    except SystemExit as end:
+        # Rich ends the process without a word where the reader of the output has gone.
+        if isinstance(end.__context__, BrokenPipeError):
+            return _fail(*describe(end.__context__))
+        raise
     except Exception as error:  # noqa: BLE001 - the last line of defence: say it and exit
         # Typer's own usage errors; its exception classes are not public.
         if hasattr(error, "format_message"):
-            message = str(error.format_message()).rstrip(".")
-            return _fail(f"{message}. `gc-panther --help` shows how", EXIT_USER)
-        print(traceback.format_exc(), flush=True)
+            return _fail(_usage_message(error), EXIT_USER)
+        # What cannot be printed may be the error itself.
+        with suppress(OSError):
+            print(traceback.format_exc(), flush=True)
         return _fail(*describe(error))
     if code == EXIT_INTERRUPTED:
         # Typer takes Ctrl-C for an end without a word.
@@ -506,15 +310,29 @@ def invoke(arguments: list[str]) -> int:
     return code if isinstance(code, int) else EXIT_OK
 
 
-@contextmanager
-def _only_errors_logged() -> Iterator[None]:
-    log = logging.getLogger()
-    level = log.level
-    log.setLevel(logging.ERROR)
+def _usage_message(error: Any) -> str:
+    """One line for a usage error of Typer's, which names the help of the command it concerns."""
+    command = error.ctx.command_path if getattr(error, "ctx", None) else PROGRAM
+    message = error.format_message().strip()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        # Typer has printed the help; or the message is the help, where Rich is switched off.
+        if message:
+            print(message)
+        message = "a command is missing"
+    stop = "" if message.endswith((".", "?", "!")) else "."
+    return f"{message}{stop} `{command} --help` shows how"
+
+
+def _printed(code: int) -> int:
+    """Write out the rest of stdout, and return the exit code: 1 where that fails."""
     try:
-        yield
-    finally:
-        log.setLevel(level)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        # Python would try once more at its end, and print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code or _fail(*describe(error))
+    return code
 
 
 def _fail(message: str, code: int) -> int:
@@ -540,64 +358,24 @@ def _quieten() -> None:
     # Says at each start how many threads it would use, if anybody used it.
     logging.getLogger("numexpr").setLevel(logging.WARNING)
     logging.captureWarnings(True)
+    # A line that cannot be printed is no reason for a traceback on stderr: main() says it once.
+    logging.raiseExceptions = False
     # Library warnings interest developers of this package, not the reader of a run's log.
     warnings.simplefilter("ignore")
 
 
-def _chosen_task(task: str | None, settings: Settings) -> str:
-    name = task or settings.task
-    if not name:
-        raise UserError("no task was chosen", fix="Give --task or set GC_PANTHER_TASK")
-    return name
+def _chosen_task(manager: pluggy.PluginManager, name: str | None, settings: Settings) -> Task:
+    """The task of ``--task`` or of its variable."""
+    from gc_panther.plugins import find_task
 
-
-def _choices(
-    settings: Settings,
-    *,
-    model_dir: Path | None,
-    device: str | None,
-    require_gpu: bool,
-    combine: str | None,
-    keep_empty: bool,
-    folds: str | None,
-    no_mirroring: bool,
-    step_size: float | None,
-    backend: str | None,
-    mode: str | None,
-    time_limit: float | None,
-) -> Choices:
-    """What was chosen on the command line, else in the environment."""
-    from gc_panther.harness.engine import Choices
-    from gc_panther.runtime.info import process_start
-    from gc_panther.task import InferenceOptions
-
-    return Choices(
-        started=process_start(),
-        device=device or settings.device,
-        require_gpu=require_gpu or settings.require_gpu,
-        model_dir=model_dir,
-        options=InferenceOptions(
-            combine=cast("Combine", combine or settings.combine),
-            keep_empty=keep_empty or settings.keep_empty,
-            folds=_fold_list(folds or settings.folds),
-            mirroring=settings.mirroring and not no_mirroring,
-            step_size=settings.step_size if step_size is None else step_size,
-            backend=cast("Backend", backend or settings.backend),
-            mode=cast("Mode", mode or settings.mode),
-        ),
-        time_limit=settings.time_limit if time_limit is None else time_limit,
-    )
-
-
-def _fold_list(folds: str) -> tuple[int, ...] | None:
-    if not folds:
-        return None
-    try:
-        return tuple(dict.fromkeys(int(fold) for fold in folds.split(",")))
-    except ValueError as error:
-        raise UserError(f"{folds!r} is no list of folds", fix="Write them as 0,1,2") from error
+    variable, _ = VARIABLES["task"]
+    if name:
+        return find_task(manager, name)
+    if not settings.task:
+        raise UserError("no task was chosen", fix=f"Give --task or set {variable}")
+    return find_task(manager, settings.task, where=variable)
 
 
 def _print_volumes(report: dict[str, Any]) -> None:
     for label, size in report["labels"].items():
-        print(f"{label}: {size['volume_ml']:.2f} ml ({size['voxels']} voxels)")
+        print(f"{label}: {size['volume_ml']:.2f} mL ({count(size['voxels'], 'voxel')})")

@@ -86,6 +86,20 @@ class PluginError(UserError):
     """A task is unknown, registered twice, or its plugin cannot be loaded."""
 
 
+def missing_package(error: BaseException) -> UserError | None:
+    """The error to show where a Python package is not installed, or None for another failure."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    package = error.name.partition(".")[0]
+    # A module of this package that is not there is a fault of this package.
+    if package == __package__:
+        return None
+    return UserError(
+        f"the Python package {package!r} is not installed",
+        fix="Install what the task's distribution and requirements.lock list",
+    )
+
+
 def describe(error: BaseException) -> tuple[str, int]:
     """What to tell a person about a failure, and the exit code.
 
@@ -101,6 +115,11 @@ def describe(error: BaseException) -> tuple[str, int]:
             "the disk is full. Free some space and start again; nothing finished is lost",
             EXIT_FAILED,
         )
+    if isinstance(error, BrokenPipeError):
+        return "what is printed cannot be written: its reader has closed the pipe", EXIT_FAILED
+    missing = missing_package(error)
+    if missing is not None:
+        return str(missing), missing.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", EXIT_FAILED
     return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import metadata
 
 import pluggy
 
@@ -25,18 +26,26 @@ def create_plugin_manager(extra: Iterable[object] = ()) -> pluggy.PluginManager:
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
+    for name in sorted({entry.name for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)}):
+        try:
+            manager.load_setuptools_entrypoints(ENTRY_POINT_GROUP, name=name)
+        except Exception as error:  # a plugin's import may raise anything
+            raise _not_loaded(f"the plugin {name!r}", error) from error
     try:
-        manager.load_setuptools_entrypoints(ENTRY_POINT_GROUP)
         for plugin in extra:
             manager.register(plugin)
         manager.check_pending()
-    except (ImportError, pluggy.PluginValidationError) as error:
-        raise PluginError(
-            f"a plugin cannot be loaded ({error})",
-            where=f"entry-point group {ENTRY_POINT_GROUP!r}",
-            fix="Repair or uninstall the distribution that provides it",
-        ) from error
+    except pluggy.PluginValidationError as error:
+        raise _not_loaded("a plugin", error) from error
     return manager
+
+
+def _not_loaded(plugin: str, error: Exception) -> PluginError:
+    return PluginError(
+        f"{plugin} cannot be loaded ({type(error).__name__}: {error})",
+        where=f"entry-point group {ENTRY_POINT_GROUP!r}",
+        fix="Repair or uninstall the distribution that provides it",
+    )
 
 
 def registered_tasks(manager: pluggy.PluginManager) -> dict[str, Task]:
@@ -57,8 +66,13 @@ def registered_tasks(manager: pluggy.PluginManager) -> dict[str, Task]:
     return dict(sorted(tasks.items()))
 
 
-def find_task(manager: pluggy.PluginManager, name: str) -> Task:
+def find_task(manager: pluggy.PluginManager, name: str, *, where: str = "") -> Task:
     """Return the task called ``name``.
+
+    Args:
+        manager: the plugins.
+        name: the task's.
+        where: the variable that names it, for the message.
 
     Raises:
         PluginError: there is none; the message lists those there are.
@@ -68,6 +82,7 @@ def find_task(manager: pluggy.PluginManager, name: str) -> Task:
         known = ", ".join(tasks) or "none is installed"
         raise PluginError(
             f"there is no task {name!r} (known: {known})",
+            where=where,
             fix="`gc-panther tasks` lists them; install the task's distribution to add one",
         )
     return tasks[name]

@@ -11,6 +11,7 @@ import numpy as np
 from gc_panther.evaluation.metrics import score_volumes
 from gc_panther.imaging.images import read_image
 from gc_panther.report.overlay import save_overlay
+from gc_panther.text import count
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     voxels = int(np.count_nonzero(mask.array_zyx))
     print(f"mask:         {mask_path}")
     print(f"picture:      {picture}")
-    print(f"tumour:       {score.predicted_mm3 / 1000:.2f} ml ({voxels} voxels)")
+    print(f"tumour:       {score.predicted_mm3 / 1000:.2f} mL ({count(voxels, 'voxel')})")
     print(f"Dice:         {score.dice:.3f} against the reference (synthetic case)")
     if voxels == 0:
         sys.exit("error: the mask is empty")

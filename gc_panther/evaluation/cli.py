@@ -71,7 +71,7 @@ def evaluate(
         write_json(json_file, scores, challenge_compatible=challenge_compatible)
     if csv_file:
         write_csv(csv_file, scores)
-    Console().print(terminal_table(scores))
+    Console(markup=False).print(terminal_table(scores))
 
 
 def match_cases(predictions: Path, references: Path) -> list[tuple[str, Path, Path]]:

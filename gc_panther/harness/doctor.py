@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -9,22 +10,26 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pluggy
 
-from gc_panther.errors import GCPantherError
+from gc_panther.errors import GCPantherError, missing_package
 from gc_panther.harness.engine import Choices, Engine
 from gc_panther.harness.serve import PORT
+from gc_panther.plugins import registered_tasks
 from gc_panther.runtime.device import half_convolution_error, select_device
 from gc_panther.runtime.info import DISTRIBUTIONS, installed_version
 from gc_panther.runtime.weights import find_model, weight_roots
 from gc_panther.settings import Settings
 from gc_panther.task import Task
+
+logger = logging.getLogger(__name__)
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -47,10 +52,10 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        check: what was looked at.
+        check: what was checked.
         verdict: ``fail`` means a run would not work.
         found: what is there.
-        fix: what to do about it; empty where it is well.
+        fix: what to do about it; empty where nothing has to be done.
     """
 
     check: str
@@ -59,10 +64,30 @@ class Finding:
     fix: str = ""
 
 
+def examine_installed(
+    manager: pluggy.PluginManager, settings: Settings, device: str = "auto"
+) -> list[Finding]:
+    """Run all checks, with every installed task.
+
+    Args:
+        manager: the plugins.
+        settings: the environment.
+        device: as :func:`~gc_panther.runtime.device.select_device` takes it.
+    """
+    tasks: list[Task] = []
+
+    def listed() -> list[Finding]:
+        tasks.extend(registered_tasks(manager).values())
+        fix = "Install a task's distribution, such as tasks/task1"
+        return [] if tasks else [Finding("tasks", "fail", "none", fix)]
+
+    return [*_checked("tasks", listed), *examine(tasks, manager, settings, device)]
+
+
 def examine(
     tasks: Iterable[Task], manager: pluggy.PluginManager, settings: Settings, device: str = "auto"
 ) -> list[Finding]:
-    """Run all checks.
+    """Run all checks; one that fails with an error, whatever it is, is a finding, too.
 
     In a container of the platform (``GC_PANTHER_TASK`` is set) those of its user, its size and its
     interface, too.
@@ -73,22 +98,49 @@ def examine(
         settings: the environment.
         device: as :func:`~gc_panther.runtime.device.select_device` takes it.
     """
-    tasks = list(tasks)
-    findings = [*_distributions(), *_device(settings, device), _memory_limit(), _shared_memory()]
-    findings.append(_scratch(settings))
-    findings += [_folder("input", settings.input), _folder("output", settings.output, write=True)]
+    devices = _checked("device", lambda: _device(settings, device))
+    findings = [
+        *_checked("distributions", _distributions),
+        *devices,
+        *_checked("memory limit", lambda: [_memory_limit()]),
+        *_checked("shared memory", lambda: [_shared_memory()]),
+        *_checked("scratch", lambda: [_scratch(settings)]),
+        *_checked("input", lambda: [_folder("input", settings.input)]),
+        *_checked("output", lambda: [_folder("output", settings.output, write=True)]),
+    ]
     if settings.task:
-        findings += [_user(os.getuid()), _image_size(Path("/")), *_interface(settings.api)]
-    if not tasks:
-        findings.append(
-            Finding("tasks", "fail", "none", "Install a task's distribution, such as tasks/task1")
-        )
+        findings += _checked("user", lambda: [_user(os.getuid())])
+        findings += _checked("image size", lambda: [_image_size(Path("/"))])
+        findings += _checked("interface", lambda: _interface(settings.api))
+    usable = all(finding.verdict != "fail" for finding in devices)
     for task in tasks:
-        weights = _weights(task, settings)
+        weights = _checked(f"weights {task.name}", partial(_weights, task, settings))
         findings += weights
-        if all(finding.verdict == "ok" for finding in (*weights, *_device(settings, device)[:1])):
+        if usable and all(finding.verdict != "fail" for finding in weights):
             findings.append(_trial(task, manager, settings, device))
     return findings
+
+
+def _checked(check: str, findings: Callable[[], list[Finding]]) -> list[Finding]:
+    """What a check finds; its failure where it cannot be finished."""
+    try:
+        return findings()
+    except Exception as error:  # noqa: BLE001 - one check must not hide the others
+        return [_failure(check, error)]
+
+
+def _failure(check: str, error: Exception) -> Finding:
+    """A row for an error, foreseen or not."""
+    if isinstance(error, GCPantherError):
+        found = f"{error.what}: {error.where}" if error.where else error.what
+        return Finding(check, "fail", found, error.fix)
+    logger.debug("%s", check, exc_info=error)
+    missing = missing_package(error)
+    if missing is not None:
+        return Finding(check, "fail", missing.what, missing.fix)
+    found = " ".join(f"{type(error).__name__}: {error}".split())
+    fix = "LOG_LEVEL=DEBUG shows the traceback; report it to the author of what failed"
+    return Finding(check, "fail", found, fix)
 
 
 def _distributions() -> list[Finding]:
@@ -111,7 +163,7 @@ def _device(settings: Settings, device: str) -> list[Finding]:
         return [Finding("device", "fail", error.what, error.fix)]
     except ImportError as error:
         return [Finding("device", "fail", f"torch cannot be imported ({error})", "Reinstall torch")]
-    # The CPU is as good a device as any: why no GPU was chosen is worth a line, not a warning.
+    # A CPU is enough: why no GPU was chosen is worth a line, not a warning.
     if chosen.name == "cpu":
         return [Finding("device", "ok", ". ".join((chosen.description, *chosen.notes)))]
     return [
@@ -196,41 +248,46 @@ def _interface(api: str, port: int = PORT) -> list[Finding]:
         with socket.create_server(("127.0.0.1", port)):
             return [Finding("interface", "ok", f"invoke: port {port} is free to serve on")]
     except OSError as error:
-        why = f"invoke: port {port} cannot be had ({error.strerror})"
+        why = f"invoke: port {port} is unavailable ({error.strerror})"
         return [Finding("interface", "fail", why, "Stop what listens there")]
 
 
 def _trial(task: Task, manager: pluggy.PluginManager, settings: Settings, device: str) -> Finding:
     """Load the networks and segment noise, while nothing can be reached over a network."""
     check, begin = f"offline trial {task.name}", time.perf_counter()
-    try:
-        with _no_network():
+    with _no_network() as asked:
+        try:
             choices = Choices(device=device, require_gpu=settings.require_gpu)
             with Engine(task, manager, settings, choices) as engine:
                 engine.self_test()
-    except GCPantherError as error:
-        return Finding(check, "fail", error.what, error.fix)
-    except OSError as error:
-        fix = "The platform has no network: put what is fetched into the image or the model"
-        return Finding(check, "fail", f"the network was asked for ({error})", fix)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; others are tried
+            if not asked:
+                return _failure(check, error)
+            fix = "The platform has no network: put what is fetched into the image or the model"
+            return Finding(check, "fail", f"the network was used ({asked[0]})", fix)
     shown = f"networks loaded and tried in {time.perf_counter() - begin:.0f} s"
     return Finding(check, "ok", shown)
 
 
 @contextmanager
-def _no_network() -> Iterator[None]:
-    """Whoever looks up a host or connects to one from Python in this block gets an OSError."""
+def _no_network() -> Iterator[list[str]]:
+    """Whoever looks up a host or connects to one from Python in this block gets an OSError.
+
+    Yields:
+        The addresses that were asked for.
+    """
+    asked: list[str] = []
 
     def refuse(*arguments: Any, **_: Any) -> Any:
-        asked = next((str(a) for a in arguments if isinstance(a, (str, tuple))), "a host")
-        raise OSError(f"{asked} was asked for while no network may be used")
+        asked.append(next((str(a) for a in arguments if isinstance(a, (str, tuple))), "a host"))
+        raise OSError(f"{asked[-1]} was asked for while no network may be used")
 
     patched = [(socket, "getaddrinfo"), (socket.socket, "connect"), (socket.socket, "connect_ex")]
     before = [getattr(owner, name) for owner, name in patched]
     for owner, name in patched:
         setattr(owner, name, refuse)
     try:
-        yield
+        yield asked
     finally:
         for (owner, name), function in zip(patched, before, strict=True):
             setattr(owner, name, function)

@@ -9,7 +9,7 @@ import pluggy
 
 from gc_panther.case import Case, Segmentation, Volume
 from gc_panther.contract.outputs import write_json
-from gc_panther.errors import OutputError, UserError
+from gc_panther.errors import UserError
 from gc_panther.harness.engine import Choices, Engine, told_to_plugins
 from gc_panther.harness.progress import shown_progress
 from gc_panther.imaging.images import TWO_FILE_ENDINGS, read_image, write_image
@@ -143,7 +143,7 @@ def check_targets(
         if target.exists() and image.exists() and target.samefile(image):
             raise UserError("the result would replace the image", where=target)
         if not target.parent.is_dir():
-            raise OutputError("the folder does not exist", where=target.parent, fix="Make it first")
+            raise UserError("the folder does not exist", where=target.parent, fix="Make it first")
     if picture is not None and picture.suffix.lower() != ".png":
         raise UserError("pictures are PNG files", where=picture, fix="Let its name end in .png")
     if mask.suffix.lower() in TWO_FILE_ENDINGS or not mask.suffix:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from gc_panther.task import Progress
+from gc_panther.text import count
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -30,7 +31,7 @@ class LoggedProgress:
         """Log that a stage begins."""
         self._label, self._total, self._done = label, total, 0
         self._next = time.monotonic() + LOG_INTERVAL_S
-        logger.info("%s: %d passes", label, total)
+        logger.info("%s: %s", label, count(total, "pass"))
 
     def advance(self, steps: int = 1) -> None:
         """Log how far the stage is, now and then."""
@@ -75,12 +76,12 @@ def shown_progress(*, transient: bool = False) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    console = Console()
+    console = Console(markup=False)
     if not console.is_terminal:
         yield LoggedProgress()
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -1,4 +1,4 @@
-"""The door to the platform itself: an algorithm there segments an image from here.
+"""Lets an algorithm on the platform itself segment a local image.
 
 All REST calls are those of gcapi, the platform's own client. It takes the token from the
 environment (``GRAND_CHALLENGE_AUTHORIZATION``), from which no log or error line ever repeats it.

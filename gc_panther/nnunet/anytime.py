@@ -7,7 +7,7 @@ copies of each as fit. What is begun and does not end in time is left out.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import torch
@@ -88,12 +88,22 @@ class FoldsInTime:
             "mirrored_copies": list(self.copies.values()),
         }
         if used < wanted:
-            facts["dropped"] = (
-                f"{name}: the time limit left {used} of {wanted} passes per window "
-                f"({len(self.logits)} of {len(self._folds)} folds, "
-                f"{min(self.copies.values())} of {len(self._mirroring)} mirrored copies)"
-            )
+            facts["dropped"] = f"{name}: the time limit left out {'; '.join(self._left_out())}"
         return facts
+
+    def _left_out(self) -> Iterator[str]:
+        """In words: the folds, then the mirrored copies of those that ran."""
+        folds = [fold for fold in self._folds if fold not in self.logits]
+        if folds:
+            yield _named(folds)
+        copies = len(self._mirroring) - 1
+        by_number: dict[int, list[int]] = {}
+        for fold, used in self.copies.items():
+            by_number.setdefault(copies + 1 - used, []).append(fold)
+        for number, of in by_number.items():
+            if number:
+                part = "all" if number == copies else f"{number} of {copies}"
+                yield f"{part} mirrored copies of {_named(of)}"
 
     def _seconds_left(self) -> float:
         """Until the last moment at which the folds that are there can still be combined."""
@@ -118,3 +128,7 @@ class FoldsInTime:
             more = (sums / self.copies[fold]).half()
         self.logits[fold] = more
         return True
+
+
+def _named(folds: Sequence[int]) -> str:
+    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"

@@ -15,6 +15,7 @@ from gc_panther.errors import ProcessingError
 from gc_panther.nnunet.backends import Runner
 from gc_panther.nnunet.windows import Axes, Slices, Windows, blend_windows, window_logits
 from gc_panther.task import CaseRun
+from gc_panther.text import count
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +212,7 @@ class Folds:
         """Do the next cheapest thing against a lack of memory; return whether there was one."""
         if self._runner.batch > 1:
             self._runner.batch //= 2
-            self.savings = f"{self._runner.batch} windows at once"
+            self.savings = f"{count(self._runner.batch, 'window')} at once"
         elif self._sums.type != "cpu":
             self._sums = torch.device("cpu")
             self.savings = "1 window at once, sums in the main memory"

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from gc_panther.text import count
+
 app = typer.Typer(
     name="phantom",
     help="Digital abdominal MR phantom: synthetic cases in PANTHER's layout.",
@@ -75,7 +77,7 @@ def make(
     else:
         done = iter(range(1, total + 1))
         entries = write(lambda entry: print(_line(entry, next(done), total), flush=True))
-    print(f"{len(entries)} synthetic cases in {out}")
+    print(f"{count(len(entries), 'synthetic case')} in {out}")
 
 
 def _line(entry: dict[str, Any], number: int, total: int) -> str:

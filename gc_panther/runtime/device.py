@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gc_panther.errors import DeviceError
+from gc_panther.text import count
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def half_convolution_error(device: str) -> float:
 
 
 def _cpu(torch: Any, *notes: str) -> Device:
-    return Device("cpu", f"CPU, {torch.get_num_threads()} threads", notes)
+    return Device("cpu", f"CPU, {count(torch.get_num_threads(), 'thread')}", notes)
 
 
 def _cuda(index: int, torch: Any) -> Device:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gc_panther.text import count
+
 if TYPE_CHECKING:
     from gc_panther.training.panther_data import Content, DataLayout, Looked, Problem
 
@@ -53,6 +55,7 @@ def _layout(task: str) -> DataLayout:
 def _checked(data: Path, layout: DataLayout) -> tuple[Content, list[Problem]]:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from gc_panther.training.panther_data import check_data, list_content, require_sound
 
@@ -62,9 +65,9 @@ def _checked(data: Path, layout: DataLayout) -> tuple[Content, list[Problem]]:
     if problems:
         table = Table("", "file", "problem", "what to do")
         for problem in problems:
-            kind = "[red]error[/red]" if problem.fatal else "[yellow]warning[/yellow]"
+            kind = Text("error", "red") if problem.fatal else Text("warning", "yellow")
             table.add_row(kind, str(problem.file), problem.what, problem.fix)
-        Console().print(table)
+        Console(markup=False).print(table)
     require_sound(data, problems)
     return content, problems
 
@@ -84,4 +87,5 @@ def _bar(total: int) -> Iterator[Looked]:
 
 
 def _counts(content: Content) -> str:
-    return f"{len(content.images)} labelled and {len(content.unlabelled)} unlabelled cases"
+    unlabelled = count(len(content.unlabelled), "unlabelled case")
+    return f"{len(content.images)} labelled and {unlabelled}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from gc_panther.errors import InputError
 from gc_panther.files import whole_file
+from gc_panther.text import count
 from gc_panther.training.pipeline import TrainingRequest
 from gc_panther.training.recipe import PhantomCases, Recipe
 
@@ -144,7 +145,7 @@ def make_splits(names: Iterable[str], folds: int, seed: int) -> list[dict[str, l
         by_patient.setdefault(patient_of(name), []).append(name)
     if len(by_patient) < folds:
         raise InputError(
-            f"{len(by_patient)} patients cannot be split into {folds} folds",
+            f"{count(len(by_patient), 'patient')} cannot be split into {count(folds, 'fold')}",
             fix="Give more data or choose fewer folds",
         )
     patients = list(by_patient)
@@ -199,7 +200,7 @@ def read_splits(path: Path, names: Iterable[str], folds: int) -> list[dict[str, 
         ) from error
     if len(splits) != folds:
         raise InputError(
-            f"the file has {len(splits)} folds, the recipe {folds}",
+            f"the file has {count(len(splits), 'fold')}, the recipe {folds}",
             where=path,
             fix="Give as many folds as the recipe trains",
         )
@@ -210,7 +211,7 @@ def read_splits(path: Path, names: Iterable[str], folds: int) -> list[dict[str, 
         unknown = sorted({*fold["train"], *fold["val"]} - known)
         if unknown:
             raise InputError(
-                f"fold {number} names {len(unknown)} unknown cases, such as {unknown[0]}",
+                f"fold {number} names {count(len(unknown), 'unknown case')}, such as {unknown[0]}",
                 where=path,
                 fix=f"Use names such as {min(known, default='none')}",
             )

@@ -11,6 +11,7 @@ from typing import Any
 
 from gc_panther.errors import ProcessingError
 from gc_panther.nnunet.model_folder import read_checkpoint
+from gc_panther.text import count
 from gc_panther.training.checkpoints import read_whole
 from gc_panther.training.dataset import write_json
 from gc_panther.training.transfer import HEADS
@@ -172,9 +173,10 @@ def _commit() -> str:
 def describe_splits(splits: Sequence[Mapping[str, Sequence[str]]]) -> str:
     """One line for a model card, by which two cross-validations can be told apart."""
     text = json.dumps([{part: sorted(split[part]) for part in split} for split in splits])
-    sizes = ", ".join(str(len(split["val"])) for split in splits)
+    *others, last = (len(split["val"]) for split in splits)
+    sizes = ", ".join([*map(str, others), count(last, "case")])
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return f"validation parts of {sizes} cases, SHA-256 of the splits {digest[:16]}"
+    return f"validation parts of {sizes}, SHA-256 of the splits {digest[:16]}"
 
 
 def model_card(

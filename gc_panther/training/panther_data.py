@@ -20,6 +20,7 @@ import numpy as np
 
 from gc_panther.case import Volume
 from gc_panther.errors import InputError
+from gc_panther.text import count
 from gc_panther.training.dataset import CHANNEL_SUFFIX, UNLABELLED, write_json
 
 log = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ def require_sound(folder: Path, problems: list[Problem]) -> None:
     fatal = [problem for problem in problems if problem.fatal]
     if not fatal:
         return
-    further = f", and {len(fatal) - 1} more problems" if len(fatal) > 1 else ""
+    further = f", and {count(len(fatal) - 1, 'more problem')}" if len(fatal) > 1 else ""
     raise InputError(
         f"{fatal[0].what}{further}",
         where=folder / fatal[0].file,

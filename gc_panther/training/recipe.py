@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gc_panther.errors import UserError
+from gc_panther.text import count
 
 Positive = Annotated[int, Field(gt=0)]
 Millimetres = Annotated[float, Field(gt=0)]
@@ -258,7 +259,8 @@ def describe_schedule(schedule: Schedule) -> str:
         size = " × ".join(map(str, small.patch_zyx))
         patches = f", the first {small.epochs} with patches of {size} voxels (z, y, x)"
     return (
-        f"{schedule.epochs} epochs of {schedule.iterations_per_epoch} iterations{patches}, "
+        f"{count(schedule.epochs, 'epoch')} of "
+        f"{count(schedule.iterations_per_epoch, 'iteration')}{patches}, "
         f"{schedule.optimizer} from learning rate {schedule.learning_rate:g}, "
         f"augmentation {schedule.augmentation}{'' if schedule.mirror else ' without mirroring'}, "
         f"{schedule.precision}{where}"

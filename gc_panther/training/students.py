@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from gc_panther.errors import InputError
+from gc_panther.text import count
 from gc_panther.training.dataset import CHANNEL_SUFFIX, UNLABELLED, LabelledCase, patient_of
 from gc_panther.training.worker import Images, PredictJob
 from gc_panther.training.workspace import Workspace
@@ -36,7 +37,7 @@ class PseudoLabels:
     def __str__(self) -> str:
         """One line for logs and model cards."""
         return (
-            f"{len(self.cases)} pseudo-labelled cases, "
+            f"{count(len(self.cases), 'pseudo-labelled case')}, "
             f"{len(self.dropped)} dropped as pure background"
         )
 

@@ -18,6 +18,7 @@ from gc_panther.evaluation.metrics import CaseScore, score_volumes
 from gc_panther.evaluation.tables import COLUMNS, as_document, markdown_summary, summarise
 from gc_panther.files import whole_file
 from gc_panther.nnunet.model_folder import read_checkpoint
+from gc_panther.text import count
 from gc_panther.training.checkpoints import FINAL
 from gc_panther.training.dataset import LabelledCase, raw_cases, write_json
 from gc_panther.training.worker import Images, PredictJob
@@ -304,13 +305,13 @@ def _page(
     ]
     parts = [
         row(
-            f"{name} ({summary.cases} cases)",
+            f"{name} ({count(summary.cases, 'case')})",
             (number(summary.estimates[c.key].value, c.digits) for c in COLUMNS),
         )
         for name, summary in means
     ]
     total = row(
-        f"all ({overall.cases} cases)",
+        f"all ({count(overall.cases, 'case')})",
         (
             f"{number(e.value, c.digits)}<br><small>{number(e.low, c.digits)} to "
             f"{number(e.high, c.digits)}</small>"

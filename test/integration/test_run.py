@@ -228,7 +228,7 @@ def test_predict_writes_a_mask_on_the_images_grid(
         (["-o", "mask.mhd"], "format is not known"),
         (["-o", "mask.mha", "--combine", "magic"], "no combine mode 'magic'"),
         (["-o", "mask.mha", "--step-size", "0"], "step size"),
-        (["-o", "mask.mha", "--folds", "x"], "no list of folds"),
+        (["-o", "mask.mha", "--folds", "x"], "--folds is 'x', which is not a valid list of folds"),
         (["-o", "mask.mha", "--device", "abacus"], "no device 'abacus'"),
     ],
 )
@@ -377,24 +377,30 @@ def test_a_time_limit_reaches_the_segmenter(
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value"),
     [
-        ("GC_PANTHER_TIME_LIMIT", "soon", "no number"),
-        ("GC_PANTHER_TIME_LIMIT", "-3", "not above 0"),
-        ("GC_PANTHER_FOLDS", "a,b", "no list of folds"),
+        ("GC_PANTHER_TIME_LIMIT", "soon"),
+        ("GC_PANTHER_TIME_LIMIT", "-3"),
+        ("GC_PANTHER_FOLDS", "a,b"),
+        ("GC_PANTHER_TASK", "nope"),
+        ("GC_PANTHER_MODEL_DIR", "/nowhere"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(
+def test_a_setting_that_is_not_valid_is_refused_by_the_name_of_its_variable(
     variable: str,
     value: str,
-    said: str,
     toy_command_line: CommandLine,
     toy_input: Path,
     tmp_path: Path,
     monkeypatch: Any,
     capfd: Any,
 ) -> None:
+    monkeypatch.setenv("GC_PANTHER_TASK", "toy")
     monkeypatch.setenv(variable, value)
-    assert run(toy_command_line, toy_input, tmp_path / "output") == 2
-    assert said in capfd.readouterr().err
-    assert not (tmp_path / "output").exists() or not files_in(tmp_path / "output")
+    output = tmp_path / "output"
+    arguments = ["run", "--input", str(toy_input), "--output", str(output)]
+    assert toy_command_line(arguments) == 2
+    stderr = capfd.readouterr().err
+    assert variable in stderr
+    assert stderr.count("\n") == 1
+    assert not output.exists() or not files_in(output)

@@ -1,4 +1,4 @@
-"""The small pieces everything else stands on: values, errors, settings."""
+"""The small pieces everything else stands on: values, errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 
 from gc_panther.case import Geometry, Volume
 from gc_panther.errors import InputError, ProcessingError
-from gc_panther.settings import VARIABLES, read_settings
 
 GRID = Geometry((4, 3, 2), (1.0, 1.5, 3.0))
 
@@ -40,15 +39,6 @@ def test_an_error_is_one_line_with_what_where_and_fix() -> None:
     assert (error.exit_code, ProcessingError("x").exit_code) == (2, 1)
 
 
-def test_settings_come_from_one_table() -> None:
-    settings = read_settings({"GC_PANTHER_TASK": "toy", "GC_PANTHER_KEEP_EMPTY": "true"})
-    assert settings.task == "toy"
-    assert settings.keep_empty
-    assert settings.input == Path("/input")
-    assert settings.resources.name == "resources"
-    assert set(VARIABLES) == set(vars(settings))
-
-
 def test_stages_of_a_part_are_named_after_it():
     from gc_panther.harness.engine import Clock
     from gc_panther.task import CaseRun
@@ -58,9 +48,3 @@ def test_stages_of_a_part_are_named_after_it():
         pass
     assert sorted(run.clock.seconds) == ["localizer: network", "network"]
     assert run.within("localizer").progress is run.progress
-
-
-def test_every_setting_is_documented():
-    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
-    missing = [variable for variable, _ in VARIABLES.values() if f"`{variable}`" not in text]
-    assert not missing

@@ -64,6 +64,20 @@ def test_a_plugin_with_an_unknown_hook_is_refused() -> None:
         create_plugin_manager([Misspelt()])
 
 
+def test_an_installed_plugin_that_cannot_be_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_plugin.py").write_text("raise RuntimeError('no such organ')")
+    distribution = tmp_path / "broken-1.0.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text("Name: broken\nVersion: 1.0\n")
+    (distribution / "entry_points.txt").write_text("[gc_panther]\nabacus = broken_plugin\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    said = r"plugin 'abacus' cannot be loaded \(RuntimeError: no such organ\)"
+    with pytest.raises(PluginError, match=said):
+        create_plugin_manager()
+
+
 def test_training_pipelines_are_found_by_task() -> None:
     from gc_panther.training.pipeline import find_pipeline
 

@@ -13,6 +13,7 @@ from pydantic import model_validator
 
 from gc_panther.errors import UserError
 from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.text import count
 from gc_panther.training.dataset import (
     LabelledCase,
     choose_splits,
@@ -360,12 +361,14 @@ def _card(
     validation: str,
 ) -> str:
     synthetic = request.data is None
-    data = [f"{cases} labelled cases, {recipe.folds} folds"]
+    data = [f"{count(cases, 'labelled case')}, {count(recipe.folds, 'fold')}"]
     if synthetic and recipe.phantoms is not None:
-        data = [f"{cases} phantoms of seed {recipe.phantoms.seed}, {recipe.folds} folds"]
+        made = f"{count(cases, 'phantom')} of seed {recipe.phantoms.seed}"
+        data = [f"{made}, {count(recipe.folds, 'fold')}"]
     rounds = recipe.warm_up if request.start_from is None else ()
     data += [
-        f"warm-up: {warm_up.phantoms.cases} further phantoms of seed {warm_up.phantoms.seed}"
+        f"warm-up: {count(warm_up.phantoms.cases, 'further phantom')} "
+        f"of seed {warm_up.phantoms.seed}"
         for warm_up in rounds
     ]
     data += learnt

@@ -19,6 +19,7 @@ from gc_panther.imaging.resampling import resample
 from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.runtime.weights import find_model, weight_roots
 from gc_panther.settings import read_settings
+from gc_panther.text import count
 from gc_panther.training.dataset import (
     LabelledCase,
     choose_splits,
@@ -475,7 +476,7 @@ def _data(
     if request.data is not None:
         check = partial(check_before_training, request.data, LAYOUT)
         seconds = space.stage("task2-check", check)
-        return seconds, request.data, f"{len(panther_cases(request.data))} labelled cases"
+        return seconds, request.data, count(len(panther_cases(request.data)), "labelled case")
     folder, phantoms = space.folder / "data" / "task2", _phantoms_of(recipe, request)
     seconds = space.stage(
         "task2-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs)
@@ -529,7 +530,8 @@ def _describe_phantoms(phantoms: PhantomCases) -> str:
     contrasts = {"t1": "T1", "t2": "T2", "mixed": "mixed sequences", "random": "random contrast"}
     contrast = contrasts[phantoms.contrast or {"task1": "t1", "task2": "t2"}[phantoms.task]]
     varied = ", varied patients, fields of view and voxels" if phantoms.varied else ""
-    return f"{phantoms.cases} phantoms of {phantoms.task}, seed {phantoms.seed}, {contrast}{varied}"
+    made = f"{count(phantoms.cases, 'phantom')} of {phantoms.task}, seed {phantoms.seed}"
+    return f"{made}, {contrast}{varied}"
 
 
 def _command(request: TrainingRequest) -> str:

@@ -2,12 +2,14 @@
 
 import http.server
 import socket
+import sys
 import threading
 import urllib.request
 
 import pytest
 
 from gc_panther.harness import doctor
+from gc_panther.hookspecs import hookimpl
 from gc_panther.plugins import create_plugin_manager
 from gc_panther.settings import read_settings
 
@@ -55,7 +57,7 @@ def test_an_invoke_container_needs_its_port():
         taken.bind(("127.0.0.1", port))
         (found,) = doctor._interface("invoke", port)
     assert found.verdict == "fail"
-    assert "cannot be had" in found.found
+    assert "is unavailable" in found.found
 
 
 @pytest.mark.parametrize(("status", "verdict"), [(200, "ok"), (503, "warn")])
@@ -105,6 +107,54 @@ def test_a_task_that_works_passes_its_trial(toy_manager, toy_plugin):
     (task,) = toy_plugin.hooks.gc_panther_tasks()
     found = doctor._trial(task, toy_manager, read_settings({}), "cpu")
     assert (found.verdict, found.fix) == ("ok", "")
+
+
+class Failing(Reaching):
+    """A task whose self-test raises what it likes."""
+
+    name = "failing"
+
+    def load(self, runtime):
+        raise LookupError("no such organ")
+
+
+def test_a_task_that_raises_is_a_row_and_the_others_go_on(toy_manager, toy_plugin, monkeypatch):
+    toy = toy_plugin.hooks.gc_panther_tasks()
+    monkeypatch.setattr(doctor, "_scratch", lambda settings: 1 / 0)
+    findings = doctor.examine([Failing(), *toy], toy_manager, read_settings({}), "cpu")
+    rows = {finding.check: finding for finding in findings}
+    failing, scratch = rows["offline trial failing"], rows["scratch"]
+    assert (failing.verdict, failing.found) == ("fail", "LookupError: no such organ")
+    assert failing.fix
+    assert (scratch.verdict, scratch.found) == ("fail", "ZeroDivisionError: division by zero")
+    assert rows["offline trial toy"].verdict == "ok"
+
+
+def test_a_plugin_that_cannot_list_its_tasks_is_a_row(toy_manager):
+    class Broken:
+        @hookimpl
+        def gc_panther_tasks(self):
+            raise LookupError("no list")
+
+    toy_manager.register(Broken())
+    rows = {f.check: f for f in doctor.examine_installed(toy_manager, read_settings({}), "cpu")}
+    assert (rows["tasks"].verdict, rows["tasks"].found) == ("fail", "LookupError: no list")
+    assert rows["scratch"].verdict == "ok"
+
+
+def test_a_task_without_its_package_says_which(toy_manager, monkeypatch):
+    class Dependent(Reaching):
+        def load(self, runtime):
+            from mrsegmentator import config
+
+            return config
+
+    # As Python treats a module that must not be imported.
+    monkeypatch.setitem(sys.modules, "mrsegmentator", None)
+    found = doctor._trial(Dependent(), toy_manager, read_settings({}), "cpu")
+    assert found.verdict == "fail"
+    assert found.found == "the Python package 'mrsegmentator' is not installed"
+    assert "requirements" in found.fix
 
 
 def test_in_a_container_user_size_and_interface_are_looked_at(toy_manager, tmp_path, monkeypatch):

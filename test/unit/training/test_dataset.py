@@ -96,7 +96,7 @@ def test_splits_come_from_a_file(tmp_path):
         (json.dumps([{"train": NAMES}]), "cannot be read"),
         (json.dumps([fold(NAMES[:2], NAMES[2:])] * 2), "2 folds, the recipe 1"),
         (json.dumps([fold(NAMES, [])]), "a part of fold 0 is empty"),
-        (json.dumps([fold(NAMES[:3], ["10009_0001"])]), "unknown cases, such as 10009_0001"),
+        (json.dumps([fold(NAMES[:3], ["10009_0001"])]), "1 unknown case, such as 10009_0001"),
         (json.dumps([fold(NAMES[1:], NAMES[:1])]), "patient 10000 is in both parts of fold 0"),
     ],
 )

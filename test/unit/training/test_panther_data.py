@@ -175,7 +175,7 @@ def test_every_name_of_the_pattern_is_a_case(name, tmp_path_factory):
 def test_a_training_is_refused_with_the_first_fault_and_the_count(data, caplog):
     change_label(data, lambda a: a + 1)
     other_name(data)
-    with pytest.raises(InputError, match="not PANTHER's, and 1 more problems") as caught:
+    with pytest.raises(InputError, match="not PANTHER's, and 1 more problem") as caught:
         check_before_training(data, LAYOUT)
     assert "gc-panther dataset check" in caught.value.fix
     assert "unknown label values: 3" in caplog.text
@@ -237,10 +237,10 @@ def invoke(*arguments):
 
 
 def test_the_commands(data, tmp_path):
-    assert invoke("check", data).stdout == "3 labelled and 1 unlabelled cases\n"
+    assert invoke("check", data).stdout == "3 labelled and 1 unlabelled case\n"
     result = invoke("import", data, tmp_path / "raw")
     assert result.exit_code == 0
-    assert "3 labelled and 1 unlabelled cases in" in result.stdout
+    assert "3 labelled and 1 unlabelled case in" in result.stdout
     assert (tmp_path / "raw" / "Dataset101_PantherTask1" / "dataset.json").is_file()
 
 
@@ -253,3 +253,8 @@ def test_bad_data_give_one_table_and_change_nothing(damage, what, data, tmp_path
     assert file in result.stdout
     assert what in result.stdout
     assert files_below(tmp_path) == before
+
+
+def test_brackets_in_a_file_name_reach_the_table(data):
+    (data / "ImagesTr" / "scan [sic].mha").write_bytes(b"")
+    assert "scan [sic].mha" in invoke("check", data).stdout
