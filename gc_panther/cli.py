@@ -271,10 +271,19 @@ def cohort(
     images: Annotated[Path, typer.Argument(help="A folder; its folders are searched, too.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the masks.")],
     keep: Annotated[
-        bool, typer.Option("--continue", help="Leave out images whose masks are there.")
+        bool,
+        typer.Option(
+            "--continue",
+            help="Keep the results that are complete and were made of the same image by the same "
+            "task, options and weights; make the others.",
+        ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the masks that are there, and start anew.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Make all masks anew; each replaces the earlier one when it is complete.",
+        ),
     ] = False,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Also write pictures of the masks (PNG).")
@@ -293,10 +302,12 @@ def cohort(
 ) -> None:
     """Segment all images of a folder, with a table of what came out.
 
-    An image that fails does not stop the others. Beside each mask lies its run report.
+    An image that fails does not stop the others. Beside each mask lies its run report. The table,
+    cohort.csv, keeps its rows of other images. One cohort at a time runs in a folder of masks.
     """
-    from gc_panther.harness.cohort import TABLE, check_outcomes
+    from gc_panther.harness.cohort import check_outcomes
     from gc_panther.harness.cohort import cohort as segment_cohort
+    from gc_panther.harness.cohort_table import TABLE
     from gc_panther.plugins import create_plugin_manager, find_task
 
     if keep and overwrite:
