@@ -110,10 +110,7 @@ class CohortTable:
             "error": outcome.error,
             "warnings": _sentences(report.get("warnings")),
             "empty": report.get("empty_mask", ""),
-            "weights": " ".join(
-                f"{name}:{str(digest)[:SHORT]}"
-                for name, digest in _mapping(record.get("weights")).items()
-            ),
+            "weights": _weights(_mapping(record.get("weights")), _mapping(report.get("models"))),
             "task": report.get("task", ""),
             "digest": short_digest(record),
         }
@@ -144,6 +141,15 @@ class CohortTable:
             where=self.path,
             fix="Move or rename it; it would be replaced",
         )
+
+
+def _weights(digests: Mapping[str, Any], models: Mapping[str, Any]) -> str:
+    """Each model's short digest, and whether it is a demonstration."""
+    texts = []
+    for name, digest in digests.items():
+        demonstration = _mapping(models.get(name)).get("kind") == "demonstration"
+        texts.append(f"{name}:{str(digest)[:SHORT]}{' (demonstration)' if demonstration else ''}")
+    return " ".join(texts)
 
 
 def _cell(value: Any) -> Any:

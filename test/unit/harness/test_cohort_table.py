@@ -32,7 +32,12 @@ def test_a_report_fills_the_row(tmp_path: Path) -> None:
         "notes": ["One.", "Two."],
         "warnings": ["The image has few grey levels.", "Demonstration weights."],
         "empty_mask": "kept empty",
-        "provenance": {"image": "a", "mask": "b", "weights": {"task1": "0123456789abcdef"}},
+        "models": {"task1": {"kind": "demonstration"}, "mr": {"kind": None}},
+        "provenance": {
+            "image": "a",
+            "mask": "b",
+            "weights": {"task1": "0123456789abcdef", "mr": "fedcba9876543210"},
+        },
     }
     table = CohortTable(tmp_path, TASK)
     table.put(Outcome("x.mha", "done", report))
@@ -43,7 +48,9 @@ def test_a_report_fills_the_row(tmp_path: Path) -> None:
     assert list(row.values()) == [
         *("x.mha", "done", "1.5", "2.25", "One. Two.", ""),
         "The image has few grey levels. Demonstration weights.",
-        *("kept empty", "task1:0123456789ab", "task1"),
+        "kept empty",
+        "task1:0123456789ab (demonstration) mr:fedcba987654",
+        "task1",
     ]
 
 
