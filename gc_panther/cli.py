@@ -161,10 +161,19 @@ def cohort(
     images: Annotated[Path, typer.Argument(help="A folder, searched with its subfolders.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the masks.")],
     keep: Annotated[
-        bool, typer.Option("--continue", help="Leave out images whose masks exist.")
+        bool,
+        typer.Option(
+            "--continue",
+            help="Keep the results that are complete and were made of the same image by the same "
+            "task, options and weights; make the others.",
+        ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace masks that exist.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Make all masks anew; each replaces the earlier one when it is complete.",
+        ),
     ] = False,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Also write pictures of the masks (PNG).")
@@ -174,10 +183,12 @@ def cohort(
 ) -> None:
     """Segment all images of a folder, with a table of what came out.
 
-    An image that fails does not stop the others. Each mask's run report is written next to it.
+    An image that fails does not stop the others. Each mask's run report is written next to it. The
+    table, cohort.csv, keeps its rows of other images. Only one run at a time uses a folder.
     """
-    from gc_panther.harness.cohort import TABLE, check_outcomes
+    from gc_panther.harness.cohort import check_outcomes
     from gc_panther.harness.cohort import cohort as segment_cohort
+    from gc_panther.harness.cohort_table import TABLE
     from gc_panther.plugins import create_plugin_manager, find_task
 
     if keep and overwrite:

@@ -1,34 +1,48 @@
-"""The door for a folder of images: many cases, one after the other, with the networks loaded once.
+"""A folder of images: many cases, one after the other, with the networks loaded once.
 
 A mask is written under the image's own path, without nnU-Net's ``_0000``, so that the folder of
-masks has the references' names. Beside it lies the case's run report.
+masks has the references' names. Beside it lies the case's run report. The mask is the last of a
+case's files to appear, and its digest is in the report: a case is finished when all of its files
+are there and belong together.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import errno
 import logging
+import os
+import shutil
 import statistics
 import time
 import traceback
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pluggy
 
+from gc_panther.contract.outputs import write_json
 from gc_panther.errors import (
     GCPantherError,
-    InputError,
     OutputError,
     ProcessingError,
     UserError,
     describe,
 )
-from gc_panther.files import whole_file
+from gc_panther.harness.cohort_plan import Planned, counted, plan_cohort, printable
+from gc_panther.harness.cohort_record import (
+    PROVENANCE,
+    Recipe,
+    file_digest,
+    image_digest,
+    read_report,
+    recipe_of,
+    record_in,
+)
+from gc_panther.harness.cohort_resume import kept_outcomes
+from gc_panther.harness.cohort_table import TABLE, CohortTable, Outcome
 from gc_panther.harness.engine import Choices, Engine, told_to_plugins
 from gc_panther.harness.predict import image_slug, read_case, write_results
 from gc_panther.harness.progress import shown_progress
@@ -38,70 +52,13 @@ from gc_panther.task import Task
 
 logger = logging.getLogger(__name__)
 
-#: Which files are images, and what their masks end in; the longest that fits counts.
-ENDINGS = {
-    ".nii.gz": ".nii.gz",
-    ".nii": ".nii.gz",
-    ".nrrd": ".nrrd",
-    ".nhdr": ".nrrd",
-    ".mha": ".mha",
-    ".mhd": ".mha",
-}
-#: nnU-Net's ending of a first channel.
-CHANNEL = "_0000"
-TABLE = "cohort.csv"
-
-
-@dataclass(frozen=True)
-class Planned:
-    """An image of the cohort and where its results go.
-
-    Attributes:
-        name: the image's path below the cohort's folder, as it is in the table.
-        image: the image.
-        mask: its mask.
-    """
-
-    name: str
-    image: Path
-    mask: Path
-
-    @property
-    def report(self) -> Path:
-        """The run report beside the mask."""
-        return self.mask.with_name(f"{_without_ending(self.mask)}.json")
-
-    @property
-    def picture(self) -> Path:
-        """The picture beside the mask."""
-        return self.mask.with_name(f"{_without_ending(self.mask)}.png")
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has its mask, which is never there in part."""
-        return self.mask.is_file()
-
-    def remove_results(self) -> None:
-        """Delete what a run before has written."""
-        for old in (self.mask, self.report, self.picture):
-            old.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A row of the cohort's table.
-
-    Attributes:
-        name: the image.
-        status: ``done``, ``kept`` (the mask was there) or ``failed``.
-        report: the run report, where there is one.
-        error: why it failed.
-    """
-
-    name: str
-    status: str
-    report: dict[str, Any] = field(default_factory=dict)
-    error: str = ""
+LOCK = ".cohort.lock"
+#: Where a case's files are written under short names before they take their places.
+STAGING = ".cohort.part"
+#: Errors that the next image would meet as well.
+_LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+#: With less free space, an error of writing is taken for a full disk; bytes.
+_HARDLY_ANY_SPACE = 16 << 20
 
 
 def cohort(
@@ -125,9 +82,10 @@ def cohort(
         choices: device, weights and inference options; a time limit holds for each case.
         image_folder: searched with all its folders for files of a known ending.
         mask_folder: gets masks, run reports and the table ``cohort.csv``, which is written anew
-            after each case; made if it is missing.
-        keep: leave out the images whose masks are there.
-        overwrite: delete the masks that are there, and make them anew.
+            after each case and keeps the rows of other images; made if it is missing.
+        keep: leave out the images whose results are there, complete, and made of the same image
+            by the same task with the same options and weights.
+        overwrite: make all masks anew; each replaces the earlier one when it is complete.
         pictures: also write a PNG of each mask over its image.
 
     Returns:
@@ -135,81 +93,35 @@ def cohort(
 
     Raises:
         InputError: there are no images, or two would have the same mask.
-        UserError: masks are there, and neither ``keep`` nor ``overwrite`` says what to do.
+        UserError: another cohort is running in the folder of masks; masks are there, and neither
+            ``keep`` nor ``overwrite`` says what to do; or ``keep`` would replace a mask that this
+            command has not made.
         GCPantherError: device, weights or the folder of masks are at fault.
     """
     slug = image_slug(task)
     plan = plan_cohort(image_folder, mask_folder)
-    finished = [one for one in plan if one.finished]
-    if finished and not (keep or overwrite):
-        raise UserError(
-            f"{len(finished)} of {len(plan)} masks are already there",
-            where=mask_folder,
-            fix="--continue leaves their images out, --overwrite makes all masks anew",
-        )
-    kept = [] if overwrite else finished
-    waiting = [one for one in plan if one not in kept]
-    outcomes = {one.name: Outcome(one.name, "kept", _read_report(one.report)) for one in kept}
-    if kept:
-        logger.info("%d of %d masks are there", len(kept), len(plan))
-    if waiting:
-        with told_to_plugins(manager, task):
-            engine = Engine(task, manager, settings, choices)
-        # All at once: after an interruption, --continue finds none of the old ones.
-        for one in waiting:
-            one.remove_results()
-        seconds: list[float] = []
-        with engine:
-            for number, one in enumerate(waiting):
-                left = _time_left(seconds, len(waiting) - number)
-                logger.info("image %d of %d%s: %s", number + 1, len(waiting), left, one.name)
-                begin = time.perf_counter()
-                outcomes[one.name] = _segment(engine, manager, slug, one, pictures=pictures)
-                release_memory()
-                seconds.append(time.perf_counter() - begin)
-                _write_table(mask_folder, task, outcomes.values())
-    _write_table(mask_folder, task, outcomes.values())
-    return [outcomes[one.name] for one in plan]
-
-
-def plan_cohort(image_folder: Path, mask_folder: Path) -> list[Planned]:
-    """Find the images, and say where their masks go.
-
-    Raises:
-        InputError: there are no images, two would have the same mask, or the masks would lie
-            among the images.
-    """
-    if not image_folder.is_dir():
-        raise InputError("there is no such folder of images", where=image_folder)
-    if mask_folder.resolve().is_relative_to(image_folder.resolve()):
-        raise InputError(
-            "the masks would lie among the images",
-            where=mask_folder,
-            fix="Give a folder outside the images'",
-        )
-    plan: dict[Path, Planned] = {}
-    for image in sorted(image_folder.rglob("*")):
-        below = image.relative_to(image_folder)
-        ending = _ending(image)
-        if not ending or any(part.startswith(".") for part in below.parts) or not image.is_file():
-            continue
-        name = _without_ending(image).removesuffix(CHANNEL)
-        mask = mask_folder / below.with_name(f"{name}{ENDINGS[ending]}")
-        one = Planned(str(below), image, mask)
-        other = plan.setdefault(one.report, one)
-        if other is not one:
-            raise InputError(
-                "two images would have the same results",
-                where=f"{other.name} and {one.name} in {image_folder}",
-                fix="Rename one, or take it out of the folder",
+    with _only_run_in(mask_folder):
+        table = CohortTable(mask_folder, task)
+        there = [one for one in plan if os.path.lexists(one.mask)]
+        if there and not (keep or overwrite):
+            raise UserError(
+                f"{len(there)} of {counted(len(plan), 'mask')} are already there",
+                where=mask_folder,
+                fix="--continue keeps those that still hold, --overwrite makes all masks anew",
             )
-    if not plan:
-        raise InputError(
-            f"there are no images ({', '.join(ENDINGS)})",
-            where=image_folder,
-            fix="DICOM series have to be converted first, for instance by dcm2niix",
-        )
-    return list(plan.values())
+        with told_to_plugins(manager, task):
+            recipe = recipe_of(task, manager, settings, choices)
+            outcomes = {} if overwrite else kept_outcomes(there, table, recipe, pictures=pictures)
+            waiting = [one for one in plan if one.name not in outcomes]
+            engine = Engine(task, manager, settings, choices) if waiting else None
+        for one in plan:
+            table.put(outcomes.get(one.name) or Outcome(one.name, "waiting"))
+        table.write()
+        if engine is not None:
+            work = _Work(engine, manager, slug, recipe, mask_folder, pictures)
+            with engine:
+                outcomes |= _segment_all(work, waiting, table)
+    return [outcomes[one.name] for one in plan]
 
 
 def check_outcomes(outcomes: Sequence[Outcome], mask_folder: Path) -> None:
@@ -221,84 +133,187 @@ def check_outcomes(outcomes: Sequence[Outcome], mask_folder: Path) -> None:
     failed = [one for one in outcomes if one.status == "failed"]
     if failed:
         raise ProcessingError(
-            f"{len(failed)} of {len(outcomes)} images failed, the first is {failed[0].name} "
-            f"({failed[0].error})",
+            f"{len(failed)} of {counted(len(outcomes), 'image')} failed, the first is "
+            f"{failed[0].name} ({failed[0].error})",
             fix=f"All reasons are in {mask_folder / TABLE}; --continue tries these images again",
         )
 
 
-def _segment(
-    engine: Engine, manager: pluggy.PluginManager, slug: str, one: Planned, *, pictures: bool
-) -> Outcome:
+@contextmanager
+def _only_run_in(folder: Path) -> Iterator[None]:
+    """Make the folder of masks, and hold its lock, which the system releases at any end.
+
+    Raises:
+        UserError: another cohort is running there, or nothing can be written there.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(
+            "another cohort is running in this folder",
+            where=folder,
+            fix="Wait for its end, or choose another folder for the masks",
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"the folder for the masks cannot be written ({error.strerror})",
+            where=folder,
+            fix="Check its permissions, or choose another one",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all images of a run share."""
+
+    engine: Engine
+    manager: pluggy.PluginManager
+    slug: str
+    recipe: Recipe
+    folder: Path
+    pictures: bool
+
+
+def _segment_all(work: _Work, waiting: Sequence[Planned], table: CohortTable) -> dict[str, Outcome]:
+    """Segment one image after the other, with a row in the table after each.
+
+    Raises:
+        OutputError: results cannot be written any more.
+    """
+    outcomes: dict[str, Outcome] = {}
+    seconds: list[float] = []
+    for number, one in enumerate(waiting):
+        left = _time_left(seconds, len(waiting) - number)
+        logger.info("image %d of %d%s: %s", number + 1, len(waiting), left, one.name)
+        begin = time.perf_counter()
+        outcomes[one.name] = _segment(work, one)
+        release_memory()
+        seconds.append(time.perf_counter() - begin)
+        table.put(outcomes[one.name])
+        table.write()
+    return outcomes
+
+
+def _segment(work: _Work, one: Planned) -> Outcome:
     """Segment one image; whatever is wrong with it is its outcome.
 
     Raises:
-        OutputError: what came out cannot be written; nor could the next image's.
+        OutputError, OSError: what came out cannot be written; nor could the next image's.
     """
     try:
-        with told_to_plugins(manager, engine.task):
-            case = read_case(slug, one.image)
-            with shown_progress(transient=True) as progress:
-                segmentation, report = engine.process(case, progress)
-    except Exception as error:  # noqa: BLE001 - the others' masks do not depend on this one
-        message, _ = describe(error)
+        with told_to_plugins(work.manager, work.engine.task):
+            report = _make_results(work, one)
+    except Exception as error:  # the others' masks do not depend on this one
+        if _is_lasting(error, work.folder):
+            raise
         if not isinstance(error, GCPantherError):
             logger.info(traceback.format_exc())
+        message = printable(describe(error)[0])
+        if os.path.lexists(one.mask):
+            message = f"{message.rstrip('.')}. The earlier mask was left as it was"
         logger.error("%s: %s", one.name, message)
         return Outcome(one.name, "failed", error=message)
-    try:
-        one.mask.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"the folder cannot be made ({error.strerror})", where=one.mask.parent
-        ) from error
-    write_results(
-        engine,
-        case,
-        segmentation,
-        report,
-        mask_path=one.mask,
-        report_path=one.report,
-        picture_path=one.picture if pictures else None,
-    )
     return Outcome(one.name, "done", report)
 
 
-def _write_table(folder: Path, task: Task, outcomes: Iterable[Outcome]) -> None:
-    """One row per image so far, in the order of the names."""
-    labels = [name for value, name in task.labels.items() if value]
-    columns = ["image", "status", *(f"{label}_ml" for label in labels), "seconds", "notes", "error"]
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(columns)
-    for one in sorted(outcomes, key=lambda outcome: outcome.name):
-        sizes = one.report.get("labels", {})
-        rows.writerow(
-            [
-                one.name,
-                one.status,
-                *(sizes.get(label, {}).get("volume_ml", "") for label in labels),
-                one.report.get("seconds", {}).get("segment", ""),
-                " ".join(one.report.get("notes", ())),
-                one.error,
-            ]
+def _make_results(work: _Work, one: Planned) -> dict[str, Any]:
+    """Read, segment, write all files of the case, and put them in their places.
+
+    Raises:
+        GCPantherError: with what was wrong; earlier results are as they were.
+    """
+    one.check(work.folder)
+    # Before it is read: if it changes meanwhile, the record is that of another image.
+    record = work.recipe.record(image_digest(one.image))
+    case = read_case(work.slug, one.image)
+    with shown_progress(transient=True) as progress:
+        segmentation, report = work.engine.process(case, progress)
+    with _staging(work.folder) as staging:
+        staged = one.staged_in(staging)
+        write_results(
+            work.engine,
+            case,
+            segmentation,
+            report,
+            mask_path=staged.mask,
+            report_path=None,
+            picture_path=staged.picture if work.pictures else None,
         )
+        record |= {"mask": file_digest(staged.mask), "picture": work.pictures}
+        report |= {"mask": printable(str(one.mask)), PROVENANCE: record}
+        write_json(report, staged.report)
+        _put_in_place(staged, one, picture=work.pictures)
+    return report
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """An empty folder, on the same file system as the results."""
+    staging = folder / STAGING
+    # Of a run that was killed.
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
     try:
-        with whole_file(folder / TABLE) as file:
-            file.write(text.getvalue().encode())
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _put_in_place(staged: Planned, one: Planned, *, picture: bool) -> None:
+    """Move the files of a case to their places, the mask last.
+
+    Raises:
+        OutputError: their folder cannot be made or written.
+    """
+    try:
+        one.mask.parent.mkdir(parents=True, exist_ok=True)
+        for path in (staged.picture, staged.report, staged.mask):
+            if path.exists():
+                _flush(path)
+        if picture:
+            staged.picture.replace(one.picture)
+        elif record_in(read_report(one.report)).get("picture"):
+            # Of the earlier mask.
+            one.picture.unlink(missing_ok=True)
+        staged.report.replace(one.report)
+        staged.mask.replace(one.mask)
+        _flush(one.mask.parent)
     except OSError as error:
         raise OutputError(
-            f"the table cannot be written ({error.strerror})", where=folder / TABLE
+            f"the results cannot be put in place ({error.strerror})",
+            where=one.mask,
+            fix="Check the folder and the free space",
         ) from error
 
 
-def _read_report(path: Path) -> dict[str, Any]:
-    """The report of a run before; empty where it is none any more."""
+def _flush(path: Path) -> None:
+    """Have a file's content, or a folder's names, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return report if isinstance(report, dict) else {}
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_lasting(error: BaseException | None, folder: Path) -> bool:
+    """Whether the next image would fail for the same reason: the disk is full, or read-only."""
+    if isinstance(error, UserError):
+        return False
+    if isinstance(error, OutputError) and shutil.disk_usage(folder).free < _HARDLY_ANY_SPACE:
+        return True
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _LASTING:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _time_left(seconds: Sequence[float], images: int) -> str:
@@ -307,12 +322,3 @@ def _time_left(seconds: Sequence[float], images: int) -> str:
         return ""
     left = statistics.median(seconds) * images
     return f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
-
-
-def _ending(path: Path) -> str:
-    """Which of :data:`ENDINGS` a file has, or nothing."""
-    return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
-
-
-def _without_ending(path: Path) -> str:
-    return path.name[: len(path.name) - len(_ending(path))]
