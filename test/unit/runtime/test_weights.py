@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gc_panther.errors import WeightsError
-from gc_panther.runtime.weights import find_models, weight_roots
+from gc_panther.runtime.weights import find_models, model_digest, weight_roots
 from gc_panther.settings import read_settings
 from gc_panther.task import ModelRequirement, Task
 
@@ -63,3 +65,67 @@ def test_a_chosen_folder_without_any_of_the_models_is_not_passed_over(tmp_path: 
     (tmp_path / "chosen").mkdir()
     with pytest.raises(WeightsError, match="holds none of the models"):
         find_models(task_with("a"), (tmp_path / "chosen", tmp_path / "bundled"), explicit=True)
+
+
+def raw_model(folder: Path, checkpoint: bytes = b"weights") -> Path:
+    (folder / "fold_0").mkdir(parents=True)
+    (folder / "plans.json").write_text("{}")
+    (folder / "fold_0/checkpoint_final.pth").write_bytes(checkpoint)
+    return folder
+
+
+def test_the_digest_of_a_pack_is_its_manifests(tmp_path: Path) -> None:
+    (tmp_path / "pack.json").write_text("{}")
+    (tmp_path / "fold_0.safetensors").write_bytes(b"checked when it is read")
+    assert model_digest(tmp_path) == hashlib.sha256(b"{}").hexdigest()
+
+
+def test_the_digest_of_a_folder_depends_on_names_and_contents_alone(tmp_path: Path) -> None:
+    first, same = raw_model(tmp_path / "a"), raw_model(tmp_path / "b")
+    (same / ".DS_Store").touch()
+    assert model_digest(first) == model_digest(same)
+    assert model_digest(raw_model(tmp_path / "c", b"Weights")) != model_digest(first)
+    (same / "fold_0").rename(same / "fold_1")
+    assert model_digest(same) != model_digest(first)
+
+
+def test_a_digest_costs_no_second_reading_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(
+        hashlib,
+        "file_digest",
+        lambda file, name: read.append(file.name) or digest(file, name),
+    )
+    folder = raw_model(tmp_path / "a")
+    first = model_digest(folder)
+    assert model_digest(folder) == first
+    assert len(read) == 2
+    checkpoint = folder / "fold_0/checkpoint_final.pth"
+    checkpoint.write_bytes(b"Weights")
+    os.utime(checkpoint, ns=(0, 0))
+    assert model_digest(folder) != first
+    assert len(read) == 3
+
+
+def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
+    folder, linked = raw_model(tmp_path / "a"), tmp_path / "b"
+    linked.mkdir()
+    for entry in folder.iterdir():
+        (linked / entry.name).symlink_to(entry)
+    assert model_digest(linked) == model_digest(folder)
+    (linked / "loop").symlink_to(linked)
+    assert len(model_digest(linked)) == 64
+
+
+def test_a_model_that_cannot_be_read_has_no_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Any, _: str) -> Any:
+        raise PermissionError(13, "Permission denied", file.name)
+
+    monkeypatch.setattr(hashlib, "file_digest", refuse)
+    with pytest.raises(WeightsError, match=r"cannot be read \(Permission denied\).*plans.json"):
+        model_digest(raw_model(tmp_path / "a"))
