@@ -371,8 +371,8 @@ def info(
     for name, version in facts["versions"].items():
         table.add_row(name, version or "not installed")
     for task in facts["tasks"]:
-        for model, folder in task["weights"].items():
-            table.add_row(f"{task['name']}: weights {model}", folder or "not found")
+        for model, found in task["weights"].items():
+            table.add_row(f"{task['name']}: weights {model}", found["description"])
     for setting in facts["settings"].values():
         table.add_row(setting["variable"], str(setting["value"]))
     Console().print(table)
@@ -418,14 +418,21 @@ def pack(
         bool, typer.Option("--half", help="Half precision, for deployment on GPUs.")
     ] = False,
     folds: FoldsOption = None,
+    kind: Annotated[
+        str | None, typer.Option(help="demonstration (trained on synthetic images) or trained.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="What the model is, in one line.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the weights, such as Apache-2.0.")] = None,
 ) -> None:
     """Pack a model for inference: weights only, stored once, with a checked manifest."""
+    from gc_panther.model_identity import changed_identity
     from gc_panther.nnunet.deploy import pack_model
     from gc_panther.nnunet.model_folder import open_model_folder
     from gc_panther.nnunet.pack import sizes
 
     model = open_model_folder(model_folder, _fold_list(folds or ""))
-    manifest = pack_model(model, out, half=half)
+    identity = changed_identity(model.identity, kind=kind, title=title, licence=licence)
+    manifest = pack_model(model, out, half=half, identity=identity)
     size = sizes(model, manifest)
     print(
         f"{len(manifest.folds)} folds, {size['checkpoints'] / 1e6:.1f} MB of checkpoints, "

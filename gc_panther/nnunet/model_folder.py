@@ -18,13 +18,13 @@ import json
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gc_panther.errors import WeightsError
+from gc_panther.model_identity import MANIFEST, ModelIdentity, read_identity
 from gc_panther.nnunet.pack import (
-    MANIFEST,
     PackManifest,
     read_manifest,
     read_packed_weights,
@@ -57,6 +57,7 @@ class ModelFolder:
         labels: value of each label by its name, background (0) included; the networks have one
             output per label, in the order of the values.
         checkpoints: file of each fold, by fold.
+        identity: what the model says about itself.
         pack: the manifest, where the folder is a weights pack.
     """
 
@@ -68,6 +69,7 @@ class ModelFolder:
     mirroring_axes: tuple[int, ...]
     labels: Mapping[str, int]
     checkpoints: Mapping[int, Path]
+    identity: ModelIdentity = field(default_factory=ModelIdentity)
     pack: PackManifest | None = None
 
     def read_weights(self, fold: int) -> dict[str, torch.Tensor]:
@@ -98,6 +100,15 @@ class ModelFolder:
                 )
         # Networks that were compiled while training carry the wrapper's name.
         return {name.removeprefix("_orig_mod."): value for name, value in weights.items()}
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether a folder is laid out as nnU-Net's models or packs are, complete or not."""
+    names = ("plans.json", "dataset.json", MANIFEST)
+    return any((path / name).exists() for name in names) or any(
+        _FOLD_FOLDER.fullmatch(entry.name) or _FLAT_CHECKPOINT.fullmatch(entry.name)
+        for entry in path.iterdir()
+    )
 
 
 def open_model_folder(path: Path, folds: tuple[int, ...] | None = None) -> ModelFolder:
@@ -144,6 +155,7 @@ def open_model_folder(path: Path, folds: tuple[int, ...] | None = None) -> Model
         mirroring_axes=tuple(first.get("inference_allowed_mirroring_axes") or ()),
         labels=_labels(path, dataset_json),
         checkpoints=checkpoints,
+        identity=read_identity(path),
     )
 
 
@@ -233,6 +245,7 @@ def _open_pack(path: Path, folds: tuple[int, ...] | None) -> ModelFolder:
         mirroring_axes=manifest.mirroring_axes,
         labels=_labels(path, dataset_json),
         checkpoints=_wanted(path, found, folds),
+        identity=manifest,
         pack=manifest,
     )
 

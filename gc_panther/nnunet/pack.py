@@ -25,17 +25,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gc_panther import __version__
 from gc_panther.errors import UserError, WeightsError
+from gc_panther.model_identity import (
+    MANIFEST,
+    ModelIdentity,
+    read_document,
+    validation_problem,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from gc_panther.nnunet.model_folder import ModelFolder
 
-MANIFEST = "pack.json"
 Precision = Literal["float32", "float16"]
 
 #: Files beside the folds that are taken along: what a person reads, what MRSegmentator asks for.
-_COMPANIONS = ("MODEL_CARD.md", "LICENSE", "version.json")
+_CARD = "MODEL_CARD.md"
+_COMPANIONS = (_CARD, "LICENSE", "version.json")
 
 
 class _Section(BaseModel):
@@ -54,8 +60,8 @@ class PackedFile(_Section):
     sha256: str
 
 
-class PackManifest(_Section):
-    """What ``pack.json`` says.
+class PackManifest(ModelIdentity):
+    """What ``pack.json`` says, kind, title, licence and model card among it.
 
     Attributes:
         format: tells a pack from other folders.
@@ -69,6 +75,8 @@ class PackManifest(_Section):
         files: every other file of the pack.
         provenance: where it comes from.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format: Literal["gc_panther weights pack"] = "gc_panther weights pack"
     version: Literal[1] = 1
@@ -88,6 +96,7 @@ def write_pack(
     *,
     half: bool = False,
     extra: Mapping[str, str] | None = None,
+    identity: ModelIdentity | None = None,
 ) -> PackManifest:
     """Pack the folds of a model folder.
 
@@ -96,6 +105,7 @@ def write_pack(
         out: folder to make; it appears when all is written.
         half: store the weights in half precision, for deployment on GPUs; they are rounded.
         extra: further text files by name.
+        identity: what the pack says about itself; by default what the folder says.
 
     Returns:
         The manifest.
@@ -118,9 +128,12 @@ def write_pack(
             (part / name).write_text(text, encoding="utf-8")
         for name, text in (extra or {}).items():
             (part / name).write_text(text, encoding="utf-8")
-        for name in _COMPANIONS:
-            if (model.path / name).is_file():
+        identity = identity or model.identity
+        for name in dict.fromkeys((*_COMPANIONS, Path(identity.model_card).name)):
+            if name and (model.path / name).is_file():
                 shutil.copyfile(model.path / name, part / name)
+        if not identity.model_card and (part / _CARD).is_file():
+            identity = identity.model_copy(update={"model_card": _CARD})
         aliases = _common_aliases(model)
         sources = {}
         for fold, checkpoint in model.checkpoints.items():
@@ -138,6 +151,7 @@ def write_pack(
             sources[str(fold)] = {"file": checkpoint.name, "sha256": sha256_of(checkpoint)}
             del weights
         manifest = PackManifest(
+            **identity.model_dump(include=set(ModelIdentity.model_fields)),
             precision="float16" if half else "float32",
             configuration=model.configuration,
             trainer_name=model.trainer_name,
@@ -170,11 +184,13 @@ def read_manifest(folder: Path) -> PackManifest:
         WeightsError: a file is missing, has another size, or is not what the manifest wants.
     """
     path = folder / MANIFEST
+    text = read_document(path)
     try:
-        manifest = PackManifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, ValueError) as error:
+        manifest = PackManifest.model_validate_json(text)
+    except ValidationError as error:
         raise WeightsError(
-            "the manifest of the weights pack is damaged or of another version",
+            "the manifest of the weights pack is damaged or of another version "
+            f"({validation_problem(error)})",
             where=path,
             fix="Copy the pack again, or make it anew with gc-panther pack",
         ) from error
