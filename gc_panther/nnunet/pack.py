@@ -19,9 +19,9 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from gc_panther import __version__
 from gc_panther.errors import UserError, WeightsError
@@ -31,6 +31,7 @@ from gc_panther.model_identity import (
     read_document,
     validation_problem,
 )
+from gc_panther.nnunet.documents import MirroringAxes
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,17 @@ Precision = Literal["float32", "float16"]
 #: Files beside the folds that are taken along: what a person reads, what MRSegmentator asks for.
 _CARD = "MODEL_CARD.md"
 _COMPANIONS = (_CARD, "LICENSE", "version.json")
+
+
+def _file_name(name: str) -> str:
+    if name in ("", ".", "..") or not name.isprintable() or "/" in name:
+        raise ValueError("is not the name of a file in the pack")
+    if len(name.encode(errors="replace")) > 255:
+        raise ValueError("is longer than a file's name can be")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
 
 
 class _Section(BaseModel):
@@ -56,8 +68,8 @@ class PackedFile(_Section):
         sha256: its digest, hexadecimal.
     """
 
-    bytes: int
-    sha256: str
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class PackManifest(ModelIdentity):
@@ -83,10 +95,10 @@ class PackManifest(ModelIdentity):
     precision: Precision
     configuration: str
     trainer_name: str
-    mirroring_axes: tuple[int, ...]
-    folds: dict[int, str]
+    mirroring_axes: MirroringAxes
+    folds: dict[Annotated[int, Field(ge=0, le=10**6)], FileName]
     aliases: dict[str, str]
-    files: dict[str, PackedFile]
+    files: dict[FileName, PackedFile]
     provenance: dict[str, Any]
 
 
@@ -199,8 +211,6 @@ def read_manifest(folder: Path) -> PackManifest:
         raise WeightsError(f"the manifest lacks the digest of {unknown[0]}", where=path)
     for name, wanted in manifest.files.items():
         file = folder / name
-        if Path(name).name != name:
-            raise WeightsError(f"the manifest names a file outside the pack ({name})", where=path)
         if not file.is_file():
             raise WeightsError(
                 f"{name} is missing from the weights pack", where=folder, fix="Copy the pack again"
@@ -222,7 +232,13 @@ def verify(folder: Path, manifest: PackManifest, name: str) -> None:
     """
     if name not in manifest.files:
         raise WeightsError(f"the manifest does not know {name}", where=folder / MANIFEST)
-    if sha256_of(folder / name) != manifest.files[name].sha256:
+    try:
+        found = sha256_of(folder / name)
+    except OSError as error:
+        raise WeightsError(
+            f"{name} cannot be read ({error.strerror})", where=folder / name
+        ) from error
+    if found != manifest.files[name].sha256:
         raise WeightsError(
             f"{name} is not the file that was packed (its SHA-256 differs)",
             where=folder / name,
@@ -234,18 +250,24 @@ def read_packed_weights(folder: Path, manifest: PackManifest, fold: int) -> dict
     """The weights of one fold, single precision, mapped from the file where they are stored so.
 
     Raises:
-        WeightsError: the file is not the one that was packed.
+        WeightsError: the file is not the one that was packed, or holds other than sound weights.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    from gc_panther.nnunet.tensors import sound_weights
 
     path = folder / manifest.folds[fold]
     verify(folder, manifest, path.name)
     try:
         stored = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError("the packed weights cannot be read", where=path) from error
-    weights = {n: v.float() if v.is_floating_point() else v for n, v in stored.items()}
+    # Whatever the library says to a file that is not its own.
+    except Exception as error:
+        raise WeightsError(
+            f"the packed weights cannot be read ({type(error).__name__})",
+            where=path,
+            fix="Copy the pack again, or make it anew with gc-panther pack",
+        ) from error
+    weights = sound_weights(stored, path)
     missing = sorted(set(manifest.aliases.values()) - weights.keys())
     if missing:
         raise WeightsError(

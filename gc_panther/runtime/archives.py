@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gzip
 import os
 import shutil
@@ -82,7 +83,8 @@ def unpack(path: Path, folder: Path) -> None:
     except _Refused as error:
         raise WeightsError(f"the model archive {error}", where=path, fix=_FIX) from error
     except OSError as error:
-        if error.errno is not None:
+        # A full disk says so itself.
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise _damaged(path, error) from error
     # Python 3.11's tarfile lets through what it stumbles over in damaged headers.

@@ -185,7 +185,7 @@ def test_a_manifest_cannot_name_files_outside(packed):
     manifest = json.loads((packed / MANIFEST).read_text())
     manifest["files"]["../plans.json"] = manifest["files"]["plans.json"]
     (packed / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(WeightsError, match="outside"):
+    with pytest.raises(WeightsError, match=r"files.*is not the name of a file in the pack"):
         open_model_folder(packed)
 
 
@@ -193,7 +193,7 @@ def test_a_fold_cannot_lie_outside_either(packed):
     manifest = json.loads((packed / MANIFEST).read_text())
     manifest["folds"]["0"] = "../fold_0.safetensors"
     (packed / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(WeightsError, match=r"lacks the digest of \.\./fold_0"):
+    with pytest.raises(WeightsError, match=r"folds.*is not the name of a file in the pack"):
         open_model_folder(packed)
 
 
