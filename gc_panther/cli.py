@@ -219,14 +219,21 @@ def pack(
         bool, typer.Option("--half", help="Half precision, for deployment on GPUs.")
     ] = False,
     folds: FoldsOption = None,
+    kind: Annotated[
+        str | None, typer.Option(help="demonstration (trained on synthetic images) or trained.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="What the model is, in one line.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the weights, such as Apache-2.0.")] = None,
 ) -> None:
     """Pack a model for inference: weights only, stored once, with a checked manifest."""
+    from gc_panther.model_identity import changed_identity
     from gc_panther.nnunet.deploy import pack_model
     from gc_panther.nnunet.model_folder import open_model_folder
     from gc_panther.nnunet.pack import sizes
 
     model = open_model_folder(model_folder, parse_folds(folds, "--folds") if folds else None)
-    manifest = pack_model(model, out, half=half)
+    identity = changed_identity(model.identity, kind=kind, title=title, licence=licence)
+    manifest = pack_model(model, out, half=half, identity=identity)
     size = sizes(model, manifest)
     print(
         f"{count(len(manifest.folds), 'fold')}, {size['checkpoints'] / 1e6:.1f} MB of checkpoints, "

@@ -22,10 +22,11 @@ import pluggy
 from gc_panther.errors import GCPantherError, missing_package
 from gc_panther.harness.engine import Choices, Engine
 from gc_panther.harness.serve import PORT
+from gc_panther.model_identity import describe_model, read_identity
 from gc_panther.plugins import registered_tasks
 from gc_panther.runtime.device import half_convolution_error, select_device
 from gc_panther.runtime.info import DISTRIBUTIONS, installed_version
-from gc_panther.runtime.weights import find_model, weight_roots
+from gc_panther.runtime.weights import find_model, model_digest, weight_roots
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 
@@ -317,19 +318,27 @@ def _folder(name: str, place: Path, *, write: bool = False) -> Finding:
 
 
 def _weights(task: Task, settings: Settings) -> list[Finding]:
-    from gc_panther.nnunet.model_folder import open_model_folder
+    """A row for each model; those of other libraries than nnU-Net are opened by the trial only."""
+    from gc_panther.nnunet.model_folder import is_model_folder, open_model_folder
 
     findings = []
     for model in task.models:
         check = f"weights {model.name}"
         try:
             folder = find_model(model, weight_roots(settings), task)
-            opened = open_model_folder(folder, model.folds)
-            for fold in opened.checkpoints:
-                opened.read_weights(fold)
+            identity, shown = read_identity(folder), ""
+            if model.folds or is_model_folder(folder):
+                opened = open_model_folder(folder, model.folds)
+                for fold in opened.checkpoints:
+                    opened.read_weights(fold)
+                shown = f", folds {', '.join(map(str, opened.checkpoints))}"
+            shown += f", SHA-256 {model_digest(folder)[:16]}"
         except GCPantherError as error:
             findings.append(Finding(check, "fail", f"{error.what}: {error.where}", error.fix))
+            continue
+        found = describe_model(folder, identity) + shown
+        if identity.kind == "demonstration":
+            findings.append(Finding(check, "warn", found, model.source))
         else:
-            folds = ", ".join(map(str, opened.checkpoints))
-            findings.append(Finding(check, "ok", f"{folder}, folds {folds}"))
+            findings.append(Finding(check, "ok", found))
     return findings

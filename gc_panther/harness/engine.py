@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +20,13 @@ from gc_panther.contract.outputs import check_mask
 from gc_panther.errors import InputError, UserError, clear_memory_errors
 from gc_panther.report.run_report import run_report
 from gc_panther.runtime.device import select_device
-from gc_panther.runtime.weights import find_models, weight_roots
+from gc_panther.runtime.weights import (
+    ModelRecord,
+    find_models,
+    model_records,
+    model_warnings,
+    weight_roots,
+)
 from gc_panther.settings import Settings
 from gc_panther.task import CaseRun, InferenceOptions, Progress, Runtime, SilentProgress, Task
 
@@ -89,6 +95,11 @@ class Engine:
         settings: the environment.
         choices: the door's.
 
+    Attributes:
+        task: the task.
+        models: what is known of each model, by name.
+        model_warnings: what has to be said with every result of these models.
+
     Raises:
         GCPantherError: device or weights are not fit for the task.
     """
@@ -105,20 +116,24 @@ class Engine:
         self._time_limit = choices.time_limit
         roots = weight_roots(settings, choices.model_dir)
         explicit = (choices.model_dir or settings.model_dir) is not None
-        self._models = find_models(task, roots, explicit=explicit) if task.models else {}
+        folders = find_models(task, roots, explicit=explicit) if task.models else {}
+        self.models: Mapping[str, ModelRecord] = model_records(folders)
         self._device = select_device(choices.device, require_gpu=choices.require_gpu)
         logger.info("%s on %s", task.name, self._device.description)
         for note in self._device.notes:
             logger.info(note)
-        for name, folder in self._models.items():
+        for name, folder in folders.items():
             logger.info("weights %s: %s", name, folder)
+        self.model_warnings = model_warnings(self.models)
+        for warning in self.model_warnings:
+            logger.warning(warning)
         self._scratch = tempfile.TemporaryDirectory(
             prefix="gc_panther-", dir=settings.scratch, ignore_cleanup_errors=True
         )
         runtime = Runtime(
             device=self._device.name,
             options=choices.options,
-            models=self._models,
+            models=folders,
             scratch=Path(self._scratch.name),
         )
         clock = Clock()
@@ -167,7 +182,7 @@ class Engine:
             raise InputError(
                 "; ".join(problems), where=next(iter(case.sources.values()), case.name)
             )
-        warnings = self._warnings_before(case)
+        warnings = (*self.model_warnings, *self._warnings_before(case))
         hook.gc_panther_before_case(task=self.task, case=case)
         clock = Clock()
         start = time.perf_counter()
@@ -195,7 +210,7 @@ class Engine:
                 "description": self._device.description,
                 "notes": list(self._device.notes),
             },
-            models={name: str(folder) for name, folder in self._models.items()},
+            models={name: record.facts() for name, record in self.models.items()},
             seconds={
                 "load": self._load_seconds,
                 **clock.seconds,

@@ -60,8 +60,8 @@ def info(
     for name, version in facts["versions"].items():
         table.add_row(name, version or "not installed")
     for task in facts["tasks"]:
-        for model, folder in task["weights"].items():
-            table.add_row(f"{task['name']}: weights {model}", folder or "not found")
+        for model, found in task["weights"].items():
+            table.add_row(f"{task['name']}: weights {model}", found["description"])
     for setting in facts["settings"].values():
         table.add_row(setting["variable"], str(setting["value"]))
     Console(markup=False).print(table)

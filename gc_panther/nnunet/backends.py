@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
-from gc_panther.errors import GCPantherError, UserError
+from gc_panther.errors import GCPantherError, UserError, WeightsError, clear_memory_errors
 from gc_panther.nnunet.openvino_graph import (
     CompiledGraph,
     Graph,
@@ -133,14 +133,16 @@ class OpenVINORunner:
     Args:
         graph: the network.
         patch: spatial shape of a window.
+        folder: of the model, for messages.
     """
 
-    def __init__(self, graph: Graph, patch: Sequence[int]) -> None:
+    def __init__(self, graph: Graph, patch: Sequence[int], folder: Path) -> None:
         from importlib import metadata
 
         self.name = f"openvino {metadata.version('openvino')}"
         self.batch = batch_size(torch.device("cpu"), patch)
         self._graph = graph
+        self._folder = folder
         self._patch = tuple(patch)
         self._kept: dict[int, CompiledGraph] = {}
         self._latest: CompiledGraph | None = None
@@ -150,9 +152,7 @@ class OpenVINORunner:
         if self._latest is not None:
             # What the passes of one fold took would stay taken beside the next fold's.
             self._latest.release_memory()
-        compiled = self._kept.get(fold) or compile_graph(
-            self._graph, weights, self._patch, self.batch
-        )
+        compiled = self._kept.get(fold) or self._compiled(weights)
         self._latest = compiled
         if self._graph.size * (len(self._kept) + 1) <= _KEPT_BYTES:
             self._kept[fold] = compiled
@@ -165,6 +165,18 @@ class OpenVINORunner:
             return torch.from_numpy(compiled(tiles.numpy())[0].copy())[: self.batch - missing]
 
         return network
+
+    def _compiled(self, weights: Weights) -> CompiledGraph:
+        try:
+            with clear_memory_errors("preparing the networks"):
+                return compile_graph(self._graph, weights, self._patch, self.batch)
+        # A graph that was changed by hand, or by an OpenVINO of another time.
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise WeightsError(
+                f"the model's OpenVINO graph cannot be used ({str(error)[:200]})",
+                where=self._folder,
+                fix="Make the pack anew with gc-panther pack, or use --backend torch",
+            ) from error
 
 
 def choose_runner(
@@ -197,7 +209,8 @@ def choose_runner(
         raise UserError(problem, fix=fix)
     if wanted != "torch" and not problem:
         try:
-            return OpenVINORunner(find_graph(folder, architecture, network, patch), patch)
+            graph = find_graph(folder, architecture, network, patch)
+            return OpenVINORunner(graph, patch, folder)
         # Whatever a converter cannot do, PyTorch can.
         except (GCPantherError, ImportError, RuntimeError, TypeError, ValueError) as error:
             if wanted == "openvino":

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from gc_panther.errors import ProcessingError
+from gc_panther.model_identity import ModelIdentity
 from gc_panther.nnunet.ensemble import openvino_graph
 from gc_panther.nnunet.model_folder import ModelFolder
 from gc_panther.nnunet.openvino_graph import GRAPH_FILE, is_installed
@@ -14,13 +15,16 @@ from gc_panther.nnunet.pack import PackManifest, write_pack
 log = logging.getLogger(__name__)
 
 
-def pack_model(model: ModelFolder, out: Path, *, half: bool = False) -> PackManifest:
+def pack_model(
+    model: ModelFolder, out: Path, *, half: bool = False, identity: ModelIdentity | None = None
+) -> PackManifest:
     """Write a pack with OpenVINO's graph, where OpenVINO is installed and can run the network.
 
     Args:
         model: an opened folder, itself a pack or not.
         out: folder to make; it appears when all is written.
         half: store the weights in half precision, for GPUs; no graph then.
+        identity: what the pack says about itself; by default what the folder says.
 
     Raises:
         UserError: the folder is there already.
@@ -32,4 +36,4 @@ def pack_model(model: ModelFolder, out: Path, *, half: bool = False) -> PackMani
             extra[GRAPH_FILE] = openvino_graph(model).to_json()
         except ProcessingError as error:
             log.warning("the pack gets no OpenVINO graph: %s", error)
-    return write_pack(model, out, half=half, extra=extra)
+    return write_pack(model, out, half=half, extra=extra, identity=identity)

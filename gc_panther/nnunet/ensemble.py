@@ -29,16 +29,6 @@ from gc_panther.nnunet.resampling import resample
 from gc_panther.nnunet.windows import Axes, mirror_combinations, window_slices
 from gc_panther.task import CaseRun, InferenceOptions
 
-#: Settings of a configuration that a case needs; they are looked at before the first one comes.
-_USED_SETTINGS = (
-    "spacing",
-    "preprocessor_class",
-    "normalization_schemes",
-    "use_mask_for_norm",
-    "resampling_fn_data",
-    "resampling_fn_probabilities",
-)
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -96,11 +86,11 @@ class Ensemble:
         with fitting_plans(model):
             self._plans = PlansManager(dict(model.plans))
             self._configuration = self._plans.get_configuration(model.configuration)
-            for setting in _USED_SETTINGS:
-                getattr(self._configuration, setting)
             self._patch = tuple(int(size) for size in self._configuration.patch_size)
             network = build_network(self._configuration, self._heads)
-        self._expected = {name: value.shape for name, value in network.state_dict().items()}
+        self._expected = {
+            name: (value.shape, value.dtype) for name, value in network.state_dict().items()
+        }
         self._runner = choose_runner(
             options.backend,
             self._device,
@@ -291,7 +281,8 @@ class Ensemble:
         """One fold's weights, whose names and shapes are the network's."""
         weights = self.model.read_weights(fold)
         for name in sorted(self._expected.keys() | weights.keys()):
-            if name not in weights or weights[name].shape != self._expected.get(name):
+            value = weights.get(name)
+            if value is None or (value.shape, value.dtype) != self._expected.get(name):
                 raise WeightsError(
                     f"the checkpoint does not fit its plans and its {self._heads} labels "
                     f"(in {name})",

@@ -13,18 +13,26 @@ Where plans or dataset.json are absent, those that every nnU-Net checkpoint carr
 
 from __future__ import annotations
 
-import copy
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gc_panther.errors import WeightsError
+from gc_panther.model_identity import MANIFEST, ModelIdentity, read_document, read_identity
+from gc_panther.nnunet.documents import (
+    MOST_LABELS,
+    CheckpointFacts,
+    Dataset,
+    check_plans,
+    resolved_configuration,
+    validated,
+)
 from gc_panther.nnunet.pack import (
-    MANIFEST,
     PackManifest,
     read_manifest,
     read_packed_weights,
@@ -57,6 +65,7 @@ class ModelFolder:
         labels: value of each label by its name, background (0) included; the networks have one
             output per label, in the order of the values.
         checkpoints: file of each fold, by fold.
+        identity: what the model says about itself.
         pack: the manifest, where the folder is a weights pack.
     """
 
@@ -68,36 +77,34 @@ class ModelFolder:
     mirroring_axes: tuple[int, ...]
     labels: Mapping[str, int]
     checkpoints: Mapping[int, Path]
+    identity: ModelIdentity = field(default_factory=ModelIdentity)
     pack: PackManifest | None = None
 
     def read_weights(self, fold: int) -> dict[str, torch.Tensor]:
         """Read the network weights of one fold into memory, on the CPU.
 
         Tensors that share memory in the file (nnU-Net's decoder refers to its encoder) share it
-        here too. A pack's file is checked against its digest first.
+        here too. A pack's file is checked against its digest, a checkpoint against its checksums.
 
         Raises:
-            WeightsError: the file is damaged, needs code to load, or holds NaN or infinity.
+            WeightsError: the file is damaged, needs code to load, or holds other than plain,
+                finite tensors of floating point numbers.
         """
-        import torch
+        if self.pack is not None:
+            return read_packed_weights(self.path, self.pack, fold)
+        from gc_panther.nnunet.tensors import read_intact
 
         path = self.checkpoints[fold]
-        if self.pack is not None:
-            weights = read_packed_weights(self.path, self.pack, fold)
-        else:
-            # The copy lets go of the mapped file, half of which is the optimizer's.
-            weights = copy.deepcopy(dict(read_checkpoint(path)["network_weights"]))
-        for name, value in weights.items():
-            if not isinstance(value, torch.Tensor):
-                raise WeightsError("a network weight is no tensor", where=f"{path} ({name})")
-            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise WeightsError(
-                    f"the weights hold NaN or infinity (in {name})",
-                    where=path,
-                    fix="The training diverged or the file is damaged; train or copy it again",
-                )
-        # Networks that were compiled while training carry the wrapper's name.
-        return {name.removeprefix("_orig_mod."): value for name, value in weights.items()}
+        return read_intact(read_checkpoint(path)["network_weights"], path)
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether a folder is laid out as nnU-Net's models or packs are, complete or not."""
+    names = ("plans.json", "dataset.json", MANIFEST)
+    return any((path / name).exists() for name in names) or any(
+        _FOLD_FOLDER.fullmatch(entry.name) or _FLAT_CHECKPOINT.fullmatch(entry.name)
+        for entry in path.iterdir()
+    )
 
 
 def open_model_folder(path: Path, folds: tuple[int, ...] | None = None) -> ModelFolder:
@@ -120,30 +127,32 @@ def open_model_folder(path: Path, folds: tuple[int, ...] | None = None) -> Model
     if (path / MANIFEST).is_file():
         return _open_pack(path, folds)
     checkpoints = _wanted(path, _find_checkpoints(path), folds)
-    contents = {fold: read_checkpoint(file) for fold, file in checkpoints.items()}
-    first = next(iter(contents.values()))
-    init = first.get("init_args") or {}
-    plans = _read_document(path, _plans_file(path), init.get("plans"))
-    dataset_json = _read_document(path, path / "dataset.json", init.get("dataset_json"))
-    configurations = {_configuration_name(content) for content in contents.values()}
-    configuration = _configuration_name(first)
-    if configurations - plans.get("configurations", {}).keys() or len(configurations) > 1:
-        raise WeightsError(
-            f"the checkpoints were made with configuration {', '.join(sorted(configurations))}; "
-            f"the plans have {', '.join(plans.get('configurations', {})) or 'none'}",
-            where=path,
-            fix=_SAME_TRAINING,
-        )
-    _refuse_unsupported(path, plans, dataset_json, configuration)
+    facts = {fold: _facts(read_checkpoint(file), file) for fold, file in checkpoints.items()}
+    first = next(iter(facts.values()))
+    for kind, different in (
+        ("configurations", {fact.init_args.configuration for fact in facts.values()}),
+        ("mirroring axes", {fact.inference_allowed_mirroring_axes for fact in facts.values()}),
+    ):
+        if len(different) > 1:
+            raise WeightsError(
+                f"the checkpoints were made with different {kind} "
+                f"({', '.join(sorted(map(str, different)))})",
+                where=path,
+                fix=_SAME_TRAINING,
+            )
+    plans = _read_json(path, _plans_file(path), first.init_args.plans)
+    dataset_json = _read_json(path, path / "dataset.json", first.init_args.dataset_json)
+    configuration = first.init_args.configuration
     return ModelFolder(
         path=path,
         plans=plans,
         dataset_json=dataset_json,
         configuration=configuration,
-        trainer_name=str(first.get("trainer_name", "")),
-        mirroring_axes=tuple(first.get("inference_allowed_mirroring_axes") or ()),
-        labels=_labels(path, dataset_json),
+        trainer_name=first.trainer_name,
+        mirroring_axes=first.inference_allowed_mirroring_axes or (),
+        labels=_checked_labels(path, plans, dataset_json, configuration),
         checkpoints=checkpoints,
+        identity=read_identity(path),
     )
 
 
@@ -182,8 +191,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 fix="Fetch it again; convert an old one with torch.load(…, weights_only=True) "
                 "and torch.save",
             )
+        _compare_checksum(path)
         with torch.serialization.safe_globals(harmless):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as error:
         raise WeightsError(
             "the checkpoint needs code to load and was refused, because such a file can do "
@@ -192,8 +204,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             fix="If you trust its source, convert it where that code is at home: save "
             "network_weights, init_args, trainer_name and inference_allowed_mirroring_axes alone",
         ) from error
-    # What torch raises for damaged archives, depending on where they are damaged.
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    # Damaged archives raise whatever the libraries stumble over first.
+    except Exception as error:
         raise WeightsError(
             f"the checkpoint cannot be read ({type(error).__name__})",
             where=path,
@@ -208,21 +220,34 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def _compare_checksum(path: Path) -> None:
+    """Compare what says how a checkpoint's tensors belong together with its checksum.
+
+    Raises:
+        zipfile.BadZipFile: it differs.
+        ValueError: it is compressed, as torch never writes it, and could grow without bounds.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("the checkpoint is compressed")
+        for name in archive.namelist():
+            if name.endswith("data.pkl"):
+                archive.read(name)
+
+
+def _facts(checkpoint: Mapping[str, Any], path: Path) -> CheckpointFacts:
+    known = {name: checkpoint[name] for name in CheckpointFacts.model_fields if name in checkpoint}
+    return validated(CheckpointFacts, known, "the checkpoint", path)
+
+
 def _open_pack(path: Path, folds: tuple[int, ...] | None) -> ModelFolder:
     manifest = read_manifest(path)
     # The folds are checked when they are read.
     small = manifest.files.keys() - set(manifest.folds.values())
     for name in sorted(small | {"plans.json", "dataset.json"}):
         verify(path, manifest, name)
-    plans = _read_document(path, path / "plans.json", None)
-    dataset_json = _read_document(path, path / "dataset.json", None)
-    if manifest.configuration not in plans.get("configurations", {}):
-        raise WeightsError(
-            f"the plans have no configuration {manifest.configuration!r}",
-            where=path,
-            fix=_SAME_TRAINING,
-        )
-    _refuse_unsupported(path, plans, dataset_json, manifest.configuration)
+    plans = _read_json(path, path / "plans.json", None)
+    dataset_json = _read_json(path, path / "dataset.json", None)
     found = {fold: path / name for fold, name in manifest.folds.items()}
     return ModelFolder(
         path=path,
@@ -231,8 +256,9 @@ def _open_pack(path: Path, folds: tuple[int, ...] | None) -> ModelFolder:
         configuration=manifest.configuration,
         trainer_name=manifest.trainer_name,
         mirroring_axes=manifest.mirroring_axes,
-        labels=_labels(path, dataset_json),
+        labels=_checked_labels(path, plans, dataset_json, manifest.configuration),
         checkpoints=_wanted(path, found, folds),
+        identity=manifest,
         pack=manifest,
     )
 
@@ -286,15 +312,18 @@ def _plans_file(path: Path) -> Path:
     return named[0] if len(named) == 1 and not standard.is_file() else standard
 
 
-def _read_document(folder: Path, file: Path, otherwise: Any) -> Mapping[str, Any]:
+def _read_json(folder: Path, file: Path, otherwise: Any) -> Mapping[str, Any]:
     """A JSON object from a file or, where there is no such file, from a checkpoint."""
     document = otherwise
     if file.is_file():
+        text = read_document(file)
         try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise WeightsError(f"{file.name} is not valid JSON ({error})", where=file) from error
-    if not isinstance(document, Mapping):
+        if not isinstance(document, dict):
+            raise WeightsError(f"{file.name} does not hold a JSON object", where=file)
+    if not isinstance(document, dict):
         raise WeightsError(
             f"{file.name} is missing from the model folder",
             where=folder,
@@ -303,36 +332,21 @@ def _read_document(folder: Path, file: Path, otherwise: Any) -> Mapping[str, Any
     return document
 
 
-def _configuration_name(checkpoint: Mapping[str, Any]) -> str:
-    return str((checkpoint.get("init_args") or {}).get("configuration", "3d_fullres"))
-
-
-def _labels(path: Path, dataset_json: Mapping[str, Any]) -> dict[str, int]:
-    """The labels without nnU-Net's ``ignore``, which no network has an output for."""
-    labels = dict(dataset_json.get("labels") or {})
-    labels.pop("ignore", None)
-    values = list(labels.values())
-    if not all(type(value) is int for value in values) or sorted(values) != [*range(len(values))]:
-        raise WeightsError(
-            "dataset.json must number its labels 0, 1, 2, …; regions are not supported",
-            where=path,
-        )
-    if len(values) < 2 or labels.get("background") != 0:
-        raise WeightsError(
-            "dataset.json must name label 0 'background' and at least one other label", where=path
-        )
-    return labels
-
-
-def _refuse_unsupported(
+def _checked_labels(
     path: Path, plans: Mapping[str, Any], dataset_json: Mapping[str, Any], configuration: str
-) -> None:
-    channels = dataset_json.get("channel_names") or dataset_json.get("modality") or {}
+) -> dict[str, int]:
+    """The labels of a model whose plans and dataset.json can be used.
+
+    Raises:
+        WeightsError: a field is wrong, or the model is of a kind that is not supported.
+    """
+    dataset = validated(Dataset, dataset_json, "dataset.json", path)
+    channels = dataset.channel_names or dataset.modality or {}
     if len(channels) != 1:
         raise WeightsError(
             f"the model takes {len(channels)} image channels; only one is supported", where=path
         )
-    settings = plans["configurations"][configuration]
+    settings = resolved_configuration(plans, configuration, path)
     if settings.get("previous_stage"):
         raise WeightsError(
             f"configuration {configuration} is a cascade's second stage",
@@ -345,3 +359,23 @@ def _refuse_unsupported(
             where=path,
             fix="Only three-dimensional models are supported",
         )
+    check_plans(plans, configuration, path)
+    return _labels(path, dataset)
+
+
+def _labels(path: Path, dataset: Dataset) -> dict[str, int]:
+    """The labels without nnU-Net's ``ignore``, which no network has an output for."""
+    labels = {name: value for name, value in (dataset.labels or {}).items() if name != "ignore"}
+    numbers = {name: value for name, value in labels.items() if isinstance(value, int)}
+    if len(numbers) < len(labels) or sorted(numbers.values()) != [*range(len(numbers))]:
+        raise WeightsError(
+            "dataset.json must number its labels 0, 1, 2, …; regions are not supported",
+            where=path,
+        )
+    if not 2 <= len(numbers) <= MOST_LABELS or numbers.get("background") != 0:
+        raise WeightsError(
+            "dataset.json must name label 0 'background' and at least one other label, "
+            f"{MOST_LABELS} in all at most",
+            where=path,
+        )
+    return numbers

@@ -61,10 +61,10 @@ def fitting_plans(model: ModelFolder) -> Iterator[None]:
         yield
     except GCPantherError:
         raise
-    # Whatever is missing or of the wrong type in plans shows as one of these.
-    except (AttributeError, ImportError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    # Whatever nnU-Net, its layers and torch say to values that have no meaning together.
+    except Exception as error:
         raise WeightsError(
-            f"the plans cannot be used ({type(error).__name__}: {error})",
+            f"the plans cannot be used ({type(error).__name__}: {str(error)[:200]})",
             where=model.path,
             fix="Copy plans.json from nnU-Net's results folder again",
         ) from error

@@ -18,7 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from gc_panther.errors import ProcessingError, WeightsError
 from gc_panther.settings import cache_folder
@@ -32,6 +34,20 @@ logger = logging.getLogger(__name__)
 GRAPH_FILE = "openvino.json"
 #: Largest difference of an answer from PyTorch's, as a part of the largest logit.
 TOLERANCE = 1e-4
+
+
+Start = Annotated[int, Field(ge=0)]
+
+
+class _GraphDocument(BaseModel):
+    """What the file of a graph says."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    xml: str
+    size: Annotated[int, Field(ge=0, le=1 << 36)]
+    weights: list[tuple[Start, str]]
+    constants: list[tuple[Start, Annotated[str, Field(pattern="^([0-9a-f]{2})*$")]]]
 
 
 @dataclass(frozen=True)
@@ -78,16 +94,23 @@ class Graph:
         Raises:
             ValueError: it is something else.
         """
-        content = json.loads(text)
-        try:
-            return cls(
-                str(content["xml"]),
-                int(content["size"]),
-                tuple((int(start), str(name)) for start, name in content["weights"]),
-                tuple((int(start), str(raw)) for start, raw in content["constants"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError("no OpenVINO graph") from error
+        found = _GraphDocument.model_validate_json(text)
+        ends = (start + len(raw) // 2 for start, raw in found.constants)
+        if max(ends, default=0) > found.size:
+            raise ValueError("constants: one lies beyond the graph's end")
+        return cls(found.xml, found.size, tuple(found.weights), tuple(found.constants))
+
+    def check_weights(self, parameters: Mapping[str, torch.Tensor]) -> None:
+        """Check that every weight is one of a network's and has its place.
+
+        Raises:
+            ValueError: one is not, or has not.
+        """
+        for start, name in self.weights:
+            if name not in parameters or start + 4 * parameters[name].numel() > self.size:
+                raise ValueError(
+                    f"weights: {name[:80]} is not one of the network's, or has no place"
+                )
 
 
 def is_installed() -> bool:
@@ -293,10 +316,15 @@ def find_graph(
     """
     cached = cache_folder() / "openvino" / f"{_key(architecture, patch)}.json"
     for file in (folder / GRAPH_FILE, cached):
-        try:
-            return Graph.from_json(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        if not file.is_file():
             continue
+        try:
+            found = Graph.from_json(file.read_text(encoding="utf-8"))
+            found.check_weights(dict(network.named_parameters()))
+        except (OSError, ValueError) as error:
+            logger.warning("the OpenVINO graph %s cannot be used and is made anew: %s", file, error)
+        else:
+            return found
     graph = convert(network, patch)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)

@@ -19,23 +19,41 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from gc_panther import __version__
 from gc_panther.errors import UserError, WeightsError
+from gc_panther.model_identity import (
+    MANIFEST,
+    ModelIdentity,
+    read_document,
+    validation_problem,
+)
+from gc_panther.nnunet.documents import MirroringAxes
 
 if TYPE_CHECKING:
     import torch
 
     from gc_panther.nnunet.model_folder import ModelFolder
 
-MANIFEST = "pack.json"
 Precision = Literal["float32", "float16"]
 
 #: Files beside the folds that are taken along: what a person reads, what MRSegmentator asks for.
-_COMPANIONS = ("MODEL_CARD.md", "LICENSE", "version.json")
+_CARD = "MODEL_CARD.md"
+_COMPANIONS = (_CARD, "LICENSE", "version.json")
+
+
+def _file_name(name: str) -> str:
+    if name in ("", ".", "..") or not name.isprintable() or "/" in name:
+        raise ValueError("is not the name of a file in the pack")
+    if len(name.encode(errors="replace")) > 255:
+        raise ValueError("is longer than a file's name can be")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
 
 
 class _Section(BaseModel):
@@ -50,12 +68,12 @@ class PackedFile(_Section):
         sha256: its digest, hexadecimal.
     """
 
-    bytes: int
-    sha256: str
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class PackManifest(_Section):
-    """What ``pack.json`` says.
+class PackManifest(ModelIdentity):
+    """What ``pack.json`` says, kind, title, licence and model card among it.
 
     Attributes:
         format: tells a pack from other folders.
@@ -70,15 +88,17 @@ class PackManifest(_Section):
         provenance: where it comes from.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
     format: Literal["gc_panther weights pack"] = "gc_panther weights pack"
     version: Literal[1] = 1
     precision: Precision
     configuration: str
     trainer_name: str
-    mirroring_axes: tuple[int, ...]
-    folds: dict[int, str]
+    mirroring_axes: MirroringAxes
+    folds: dict[Annotated[int, Field(ge=0, le=10**6)], FileName]
     aliases: dict[str, str]
-    files: dict[str, PackedFile]
+    files: dict[FileName, PackedFile]
     provenance: dict[str, Any]
 
 
@@ -88,6 +108,7 @@ def write_pack(
     *,
     half: bool = False,
     extra: Mapping[str, str] | None = None,
+    identity: ModelIdentity | None = None,
 ) -> PackManifest:
     """Pack the folds of a model folder.
 
@@ -96,6 +117,7 @@ def write_pack(
         out: folder to make; it appears when all is written.
         half: store the weights in half precision, for deployment on GPUs; they are rounded.
         extra: further text files by name.
+        identity: what the pack says about itself; by default what the folder says.
 
     Returns:
         The manifest.
@@ -118,9 +140,12 @@ def write_pack(
             (part / name).write_text(text, encoding="utf-8")
         for name, text in (extra or {}).items():
             (part / name).write_text(text, encoding="utf-8")
-        for name in _COMPANIONS:
-            if (model.path / name).is_file():
+        identity = identity or model.identity
+        for name in dict.fromkeys((*_COMPANIONS, Path(identity.model_card).name)):
+            if name and (model.path / name).is_file():
                 shutil.copyfile(model.path / name, part / name)
+        if not identity.model_card and (part / _CARD).is_file():
+            identity = identity.model_copy(update={"model_card": _CARD})
         aliases = _common_aliases(model)
         sources = {}
         for fold, checkpoint in model.checkpoints.items():
@@ -138,6 +163,7 @@ def write_pack(
             sources[str(fold)] = {"file": checkpoint.name, "sha256": sha256_of(checkpoint)}
             del weights
         manifest = PackManifest(
+            **identity.model_dump(include=set(ModelIdentity.model_fields)),
             precision="float16" if half else "float32",
             configuration=model.configuration,
             trainer_name=model.trainer_name,
@@ -170,11 +196,13 @@ def read_manifest(folder: Path) -> PackManifest:
         WeightsError: a file is missing, has another size, or is not what the manifest wants.
     """
     path = folder / MANIFEST
+    text = read_document(path)
     try:
-        manifest = PackManifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, ValueError) as error:
+        manifest = PackManifest.model_validate_json(text)
+    except ValidationError as error:
         raise WeightsError(
-            "the manifest of the weights pack is damaged or of another version",
+            "the manifest of the weights pack is damaged or of another version "
+            f"({validation_problem(error)})",
             where=path,
             fix="Copy the pack again, or make it anew with gc-panther pack",
         ) from error
@@ -183,8 +211,6 @@ def read_manifest(folder: Path) -> PackManifest:
         raise WeightsError(f"the manifest lacks the digest of {unknown[0]}", where=path)
     for name, wanted in manifest.files.items():
         file = folder / name
-        if Path(name).name != name:
-            raise WeightsError(f"the manifest names a file outside the pack ({name})", where=path)
         if not file.is_file():
             raise WeightsError(
                 f"{name} is missing from the weights pack", where=folder, fix="Copy the pack again"
@@ -206,7 +232,13 @@ def verify(folder: Path, manifest: PackManifest, name: str) -> None:
     """
     if name not in manifest.files:
         raise WeightsError(f"the manifest does not know {name}", where=folder / MANIFEST)
-    if sha256_of(folder / name) != manifest.files[name].sha256:
+    try:
+        found = sha256_of(folder / name)
+    except OSError as error:
+        raise WeightsError(
+            f"{name} cannot be read ({error.strerror})", where=folder / name
+        ) from error
+    if found != manifest.files[name].sha256:
         raise WeightsError(
             f"{name} is not the file that was packed (its SHA-256 differs)",
             where=folder / name,
@@ -218,18 +250,24 @@ def read_packed_weights(folder: Path, manifest: PackManifest, fold: int) -> dict
     """The weights of one fold, single precision, mapped from the file where they are stored so.
 
     Raises:
-        WeightsError: the file is not the one that was packed.
+        WeightsError: the file is not the one that was packed, or holds other than sound weights.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    from gc_panther.nnunet.tensors import sound_weights
 
     path = folder / manifest.folds[fold]
     verify(folder, manifest, path.name)
     try:
         stored = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError("the packed weights cannot be read", where=path) from error
-    weights = {n: v.float() if v.is_floating_point() else v for n, v in stored.items()}
+    # Whatever the library says to a file that is not its own.
+    except Exception as error:
+        raise WeightsError(
+            f"the packed weights cannot be read ({type(error).__name__})",
+            where=path,
+            fix="Copy the pack again, or make it anew with gc-panther pack",
+        ) from error
+    weights = sound_weights(stored, path)
     missing = sorted(set(manifest.aliases.values()) - weights.keys())
     if missing:
         raise WeightsError(

@@ -14,7 +14,7 @@ from gc_panther.case import Case, Segmentation
 from gc_panther.task import Task
 
 #: Raised whenever a key changes its meaning.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: Distributions whose version can change a mask.
 REPORTED = ("torch", "nnunetv2", "SimpleITK", "numpy", "scipy", "evalutils", "mrsegmentator")
@@ -37,7 +37,7 @@ def run_report(
     segmentation: Segmentation,
     *,
     device: Mapping[str, Any],
-    models: Mapping[str, str],
+    models: Mapping[str, Mapping[str, Any]],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Describe one finished case.
@@ -47,7 +47,7 @@ def run_report(
         case: what was segmented.
         segmentation: the checked result; its details become keys of the report.
         device: name, description and notes of the device.
-        models: folder of each model, by name.
+        models: path, digest, kind, title, licence and card of each model, by name.
         seconds: wall time of each stage, and ``total``.
     """
     geometry = segmentation.mask.geometry
@@ -71,7 +71,7 @@ def run_report(
         },
         "versions": installed_versions(),
         "device": dict(device),
-        "models": dict(models),
+        "models": {name: dict(facts) for name, facts in models.items()},
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "labels": volumes,
         "notes": list(segmentation.notes),

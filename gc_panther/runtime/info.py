@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from gc_panther import __version__
 from gc_panther.errors import WeightsError
+from gc_panther.model_identity import describe_model, read_identity
 from gc_panther.runtime.weights import find_model, weight_roots
 from gc_panther.settings import VARIABLES, Settings
-from gc_panther.task import Task
+from gc_panther.task import ModelRequirement, Task
 
 #: Distributions a bug report should name.
 DISTRIBUTIONS = (
@@ -45,14 +46,25 @@ def information(
     }
 
 
-def _weights_of(task: Task, roots: tuple[Path, ...]) -> Mapping[str, str | None]:
-    found: dict[str, str | None] = {}
-    for model in task.models:
-        try:
-            found[model.name] = str(find_model(model, roots, task))
-        except WeightsError:
-            found[model.name] = None
-    return found
+def _weights_of(task: Task, roots: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
+    """Place and identity of each model; ``description`` is what a person reads."""
+    return {model.name: _found(model, roots, task) for model in task.models}
+
+
+def _found(model: ModelRequirement, roots: tuple[Path, ...], task: Task) -> dict[str, Any]:
+    try:
+        path = find_model(model, roots, task)
+    except WeightsError:
+        return {"path": None, "description": "not found"}
+    try:
+        identity = read_identity(path)
+    except WeightsError as error:
+        return {"path": str(path), "description": f"{path} ({error.what})"}
+    return {
+        "path": str(path),
+        **identity.model_dump(),
+        "description": describe_model(path, identity),
+    }
 
 
 def installed_version(name: str) -> str | None:

@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from gc_panther.errors import WeightsError
+from gc_panther.model_identity import (
+    MANIFEST,
+    ModelIdentity,
+    demonstration_warning,
+    read_identity,
+)
 from gc_panther.runtime.archives import is_archive, unpacked
 from gc_panther.settings import Settings
 from gc_panther.task import ModelRequirement, Task
 
 #: Files by which a folder is known to be a model folder itself.
 _MODEL_FILES = ("plans.json", "dataset.json")
-#: The file of a weights pack that holds the digests of all others (gc_panther.nnunet.pack).
-MANIFEST = "pack.json"
+#: Files that are read at the same time for a digest.
+_READERS = 4
 
 
 def weight_roots(settings: Settings, model_dir: Path | None = None) -> tuple[Path, ...]:
@@ -91,6 +101,66 @@ def _possible(root: Path, model: ModelRequirement, task: Task) -> Iterator[Path]
         yield root
 
 
+@dataclass(frozen=True)
+class ModelRecord:
+    """A model that is used: where it is, what it says about itself, and which one exactly it is.
+
+    Attributes:
+        path: its folder.
+        identity: what it says.
+    """
+
+    path: Path
+    identity: ModelIdentity
+    _digest: Future[str]
+
+    @property
+    def digest(self) -> str:
+        """:func:`model_digest` of the folder; waits until it is known.
+
+        Raises:
+            WeightsError: a file cannot be read.
+        """
+        return self._digest.result()
+
+    def facts(self) -> dict[str, Any]:
+        """JSON-compatible facts for the report."""
+        return {
+            "path": str(self.path),
+            "digest": self.digest,
+            "kind": self.identity.kind or "unknown origin",
+            **self.identity.model_dump(include={"title", "licence", "model_card"}),
+        }
+
+
+def model_records(models: Mapping[str, Path]) -> dict[str, ModelRecord]:
+    """Describe model folders; their digests are computed in the background.
+
+    Raises:
+        WeightsError: what a folder says about itself cannot be read.
+    """
+    records = {}
+    for name, path in models.items():
+        digest: Future[str] = Future()
+        records[name] = ModelRecord(path, read_identity(path), digest)
+        # A daemon: a run that fails does not wait for digests that nobody will see.
+        threading.Thread(target=_fulfil, args=(digest, path), daemon=True).start()
+    return records
+
+
+def model_warnings(records: Mapping[str, ModelRecord]) -> tuple[str, ...]:
+    """What has to be said with every result of these models."""
+    names = [name for name, record in records.items() if record.identity.kind == "demonstration"]
+    return (demonstration_warning(names),) if names else ()
+
+
+def _fulfil(digest: Future[str], folder: Path) -> None:
+    try:
+        digest.set_result(model_digest(folder))
+    except BaseException as error:  # noqa: BLE001 - raised where the digest is asked for
+        digest.set_exception(error)
+
+
 def model_digest(folder: Path) -> str:
     """The SHA-256 of a model's files, hexadecimal: the same only for the same model.
 
@@ -105,11 +175,14 @@ def model_digest(folder: Path) -> str:
     manifest = folder / MANIFEST
     try:
         if manifest.is_file():
-            return _file_digest(manifest)
+            return _content_digest(manifest)
         digest = hashlib.sha256()
-        for name, content in sorted(_contents(folder)):
-            # Neither a name nor a hexadecimal digest can hold the zero byte between them.
-            digest.update(b"\0".join((os.fsencode(name), os.fsencode(content), b"")))
+        contents = sorted(_contents(folder))
+        with ThreadPoolExecutor(_READERS) as readers:
+            digests = readers.map(_content_digest, (content for _, content in contents))
+            for (name, _), content in zip(contents, digests, strict=True):
+                # Neither a name nor a hexadecimal digest can hold the zero byte between them.
+                digest.update(b"\0".join((os.fsencode(name), content.encode(), b"")))
         return digest.hexdigest()
     except OSError as error:
         raise WeightsError(
@@ -119,37 +192,40 @@ def model_digest(folder: Path) -> str:
         ) from error
 
 
-def _contents(folder: Path) -> Iterator[tuple[str, str]]:
-    """Name and digest of each file at any depth, without hidden files and folders.
+def _contents(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Name and path of each file at any depth, without hidden files and folders.
 
     Links are followed, because checkpoints are often links into a store. A folder that is reached
-    again, which may be a loop, is given by its first name.
+    again, which may be a loop, is given by its first path.
     """
 
     def stop(error: OSError) -> None:
         raise error
 
-    seen: dict[tuple[int, int], str] = {}
+    seen: dict[tuple[int, int], Path] = {}
     for root, folders, files in os.walk(folder, onerror=stop, followlinks=True):
         place = Path(root)
-        name, stat = place.relative_to(folder).as_posix(), place.stat()
-        first = seen.setdefault((stat.st_dev, stat.st_ino), name)
-        if first != name:
+        stat = place.stat()
+        first = seen.setdefault((stat.st_dev, stat.st_ino), place)
+        if first is not place:
             folders.clear()
-            yield name, first
+            yield place.relative_to(folder).as_posix(), first
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (place / file for file in files if not file.startswith(".")):
             if path.is_file():
-                yield path.relative_to(folder).as_posix(), _file_digest(path)
+                yield path.relative_to(folder).as_posix(), path
 
 
-def _file_digest(path: Path) -> str:
+def _content_digest(path: Path) -> str:
+    """The digest of a file; of a folder that was reached twice, of its name."""
+    if path.is_dir():
+        return hashlib.sha256(os.fsencode(path.name)).hexdigest()
     stat = path.stat()
     return _digest_of(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)
 def _digest_of(path: str, size: int, changed_ns: int) -> str:
-    with open(path, "rb") as file:  # noqa: PTH123 - the cache's key is the text
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

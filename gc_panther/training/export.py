@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from gc_panther.errors import ProcessingError
+from gc_panther.model_identity import IDENTITY_FILE, ModelIdentity
 from gc_panther.nnunet.model_folder import read_checkpoint
 from gc_panther.text import count
 from gc_panther.training.checkpoints import read_whole
 from gc_panther.training.dataset import write_json
 from gc_panther.training.transfer import HEADS
 
+MODEL_CARD = "MODEL_CARD.md"
 #: A logit far below all that occur. nnU-Net adds up ten times as much per window in half precision,
 #: which ends at 65504.
 NEVER = -100.0
@@ -29,10 +31,12 @@ def export_model(
     card: str,
     labels: Mapping[str, int] | None = None,
     extra: Mapping[str, Any] | None = None,
+    identity: ModelIdentity | None = None,
 ) -> Path:
     """Write a model folder; an older one of the same name is replaced when all is written.
 
-    ``plans.json``, ``dataset.json``, ``fold_k/checkpoint_final.pth`` and ``MODEL_CARD.md``.
+    ``plans.json``, ``dataset.json``, ``fold_k/checkpoint_final.pth``, ``MODEL_CARD.md`` and
+    ``model.json``.
     The checkpoints load with ``weights_only=True``, and in ``nnUNetPredictor``.
 
     Args:
@@ -43,6 +47,7 @@ def export_model(
         labels: a larger label table to export for; labels that were not trained get an output
             that never wins. Names decide which output is which.
         extra: further JSON files by name.
+        identity: what the model says about itself.
 
     Raises:
         ProcessingError: a checkpoint is missing or holds weights that are not finite.
@@ -65,7 +70,8 @@ def export_model(
         _export_checkpoint(results, fold, part, plans, dataset, outputs)
     for name, document in (extra or {}).items():
         write_json(part / name, document)
-    (part / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    (part / MODEL_CARD).write_text(card, encoding="utf-8")
+    write_json(part / IDENTITY_FILE, (identity or ModelIdentity()).model_dump())
     old = out.with_name(f".{out.name}.old")
     # Of a run that was interrupted here.
     shutil.rmtree(old, ignore_errors=True)
@@ -179,6 +185,22 @@ def describe_splits(splits: Sequence[Mapping[str, Sequence[str]]]) -> str:
     return f"validation parts of {sizes}, SHA-256 of the splits {digest[:16]}"
 
 
+def exported_identity(title: str, *, synthetic: bool) -> ModelIdentity:
+    """What an exported model says about itself.
+
+    Args:
+        title: as in its model card.
+        synthetic: whether the networks saw nothing but phantoms.
+    """
+    return ModelIdentity(
+        kind="demonstration" if synthetic else "trained",
+        title=title,
+        # The licence of networks that saw other data is not ours to choose.
+        licence="Apache-2.0" if synthetic else "",
+        model_card=MODEL_CARD,
+    )
+
+
 def model_card(
     title: str,
     *,
@@ -209,8 +231,9 @@ def model_card(
     import torch
 
     warning = (
-        "**Trained on synthetic phantoms only. Not for clinical use: these networks have never "
-        "seen a patient, and their scores on phantoms say nothing about patients.**"
+        "**Demonstration weights, trained on synthetic images, not for patients. Not for clinical "
+        "use: these networks have never seen a patient, and their scores on phantoms say nothing "
+        "about patients.**"
         if synthetic
         else "**For research. Not for clinical use.**"
     )

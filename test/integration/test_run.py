@@ -16,6 +16,8 @@ import pytest
 import SimpleITK as sitk
 
 from gc_panther.imaging.images import read_image
+from gc_panther.runtime.weights import model_digest
+from gc_panther.task import ModelRequirement
 
 CommandLine = Callable[[list[str]], int]
 MASKS = "images/toy-mask"
@@ -270,6 +272,58 @@ def test_usage_errors_are_one_line(
     stderr = capfd.readouterr().err
     assert said in stderr
     assert stderr.count("\n") == 1
+
+
+@pytest.fixture
+def toy_model(toy_plugin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a model that the toy task needs and does not read."""
+    (task,) = toy_plugin.hooks.gc_panther_tasks()
+    monkeypatch.setattr(type(task), "models", (ModelRequirement("net", ()),))
+    folder = tmp_path / "models" / "net"
+    folder.mkdir(parents=True)
+    (folder / "weights.onnx").write_bytes(b"weights")
+    monkeypatch.setenv("GC_PANTHER_MODEL_DIR", str(folder.parent))
+    return folder
+
+
+DEMONSTRATION = "demonstration weights, trained on synthetic images, not for patients"
+
+
+def test_demonstration_weights_are_named_wherever_they_are_used(
+    toy_command_line: CommandLine,
+    toy_input: Path,
+    toy_model: Path,
+    tmp_path: Path,
+    capfd: Any,
+    caplog: Any,
+) -> None:
+    identity = {"kind": "demonstration", "title": "Toy", "licence": "MIT", "model_card": "card.md"}
+    (toy_model / "model.json").write_text(json.dumps(identity))
+    report = tmp_path / "report.json"
+    assert run(toy_command_line, toy_input, tmp_path / "output", "--report", str(report)) == 0
+    assert f"{DEMONSTRATION} (net)" in caplog.messages
+    written = json.loads(report.read_text())
+    assert written["warnings"] == [f"{DEMONSTRATION} (net)"]
+    expected = {"path": str(toy_model), "digest": model_digest(toy_model), **identity}
+    assert written["models"] == {"net": expected}
+
+    capfd.readouterr()
+    assert toy_command_line(["info", "--json"]) == 0
+    tasks = json.loads(capfd.readouterr().out)["tasks"]
+    (weights,) = [task["weights"]["net"] for task in tasks if task["name"] == "toy"]
+    assert weights.items() >= {"path": str(toy_model), **identity}.items()
+    assert DEMONSTRATION in weights["description"]
+
+
+def test_weights_that_say_nothing_are_of_unknown_origin(
+    toy_command_line: CommandLine, toy_input: Path, toy_model: Path, tmp_path: Path, caplog: Any
+) -> None:
+    report = tmp_path / "report.json"
+    assert run(toy_command_line, toy_input, tmp_path / "output", "--report", str(report)) == 0
+    assert "demonstration" not in caplog.text
+    written = json.loads(report.read_text())
+    assert written["warnings"] == []
+    assert written["models"]["net"]["kind"] == "unknown origin"
 
 
 def test_info_and_doctor_speak_json(

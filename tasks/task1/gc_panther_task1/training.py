@@ -25,6 +25,7 @@ from gc_panther.training.dataset import (
 from gc_panther.training.export import (
     describe_splits,
     export_model,
+    exported_identity,
     model_card,
     pseudo_dice,
 )
@@ -55,6 +56,7 @@ log = logging.getLogger(__name__)
 
 TRAINER = "gc_panther_task1.trainer:nnUNetTrainer_Student"
 DATASET = "Dataset101_PantherTask1"
+TITLE = "Pancreatic tumour on T1-weighted MRI (task 1)"
 LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 #: A patient and a study: ``10000_0001``.
 LAYOUT = DataLayout(DATASET, r"\d{5}_\d{4}", "10000_0001", LABELS, "tumour")
@@ -186,7 +188,10 @@ class Task1Training:
         )
         learnt.append(describe_splits(space.splits(finished.dataset)))
         card = _card(recipe, request, seconds, results, len(cases), learnt, validation.markdown)
-        return export_model(results, range(recipe.folds), request.export / self.task, card=card)
+        identity = exported_identity(TITLE, synthetic=request.data is None)
+        return export_model(
+            results, range(recipe.folds), request.export / self.task, card=card, identity=identity
+        )
 
     def _data(
         self, space: Workspace, recipe: Task1Recipe, request: TrainingRequest
@@ -386,7 +391,7 @@ def _card(
         f"wall time: {seconds / 60:.0f} min on {request.device}, {request.jobs} at a time"
     )
     return model_card(
-        "Pancreatic tumour on T1-weighted MRI (task 1)",
+        TITLE,
         purpose="An ensemble of small residual encoder U-Nets for PANTHER's task 1, trained by "
         "nnU-Net's code through `nnUNetTrainer_Student`.",
         command=f"gc-panther train task1 --preset {request.preset} --work WORK --export models",

@@ -31,6 +31,7 @@ from gc_panther.training.dataset import (
 from gc_panther.training.export import (
     describe_splits,
     export_model,
+    exported_identity,
     model_card,
     pseudo_dice,
 )
@@ -65,6 +66,8 @@ ALL_LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 #: own class, which follows the recipe all the same.
 TRAINER = "nnunetv2.training.nnUNetTrainer.nnUNetTrainer:nnUNetTrainer"
 LOCALIZER_DATASET, DATASET = "Dataset200_OrgansMR", "Dataset201_PantherTask2"
+TITLE = "Pancreatic tumour on T2-weighted MRI (task 2)"
+LOCALIZER_TITLE = "Organs on MRI, a stand-in for MRSegmentator"
 #: A patient: ``10303``. PANTHER's labels of task 2 have a pancreas, too.
 LAYOUT = DataLayout(DATASET, r"\d{5}", "10303", ALL_LABELS, "tumour")
 #: MRSegmentator's version.json: unknown versions of its own weights would be replaced.
@@ -258,7 +261,7 @@ def _train_localizer(
     seconds += space.train("localizer", [job])
     results = space.results(LOCALIZER_DATASET, TRAINER)
     card = model_card(
-        "Organs on MRI, a stand-in for MRSegmentator",
+        LOCALIZER_TITLE,
         purpose="A small network in MRSegmentator's folder format and label table, which task 2 "
         "uses to find the pancreas (label 7). It has MRSegmentator's 41 outputs; only those of the "
         f"background and of {', '.join(localizer.labels)} are trained, the others never win. "
@@ -283,6 +286,7 @@ def _train_localizer(
         card=card,
         labels=ORGANS,
         extra={"version.json": LOCALIZER_VERSION},
+        identity=exported_identity(LOCALIZER_TITLE, synthetic=True),
     )
 
 
@@ -365,7 +369,7 @@ def _train_folds(
         space, title="task2", dataset=DATASET, trainer=TRAINER, tumour=LABELS["tumour"]
     )
     card = model_card(
-        "Pancreatic tumour on T2-weighted MRI (task 2)",
+        TITLE,
         purpose="An ensemble of residual encoder U-Nets for PANTHER's task 2, trained by nnU-Net's "
         "code on crops around the pancreas.",
         command=_command(request),
@@ -387,7 +391,10 @@ def _train_folds(
         synthetic=request.data is None,
         validation=validation.markdown,
     )
-    return export_model(results, range(recipe.folds), request.export / "task2", card=card)
+    identity = exported_identity(TITLE, synthetic=request.data is None)
+    return export_model(
+        results, range(recipe.folds), request.export / "task2", card=card, identity=identity
+    )
 
 
 def _warm_up(

@@ -11,7 +11,9 @@ import pytest
 from gc_panther.harness import doctor
 from gc_panther.hookspecs import hookimpl
 from gc_panther.plugins import create_plugin_manager
+from gc_panther.runtime.weights import model_digest
 from gc_panther.settings import read_settings
+from gc_panther.task import ModelRequirement, Task
 
 
 @pytest.fixture
@@ -155,6 +157,45 @@ def test_a_task_without_its_package_says_which(toy_manager, monkeypatch):
     assert found.verdict == "fail"
     assert found.found == "the Python package 'mrsegmentator' is not installed"
     assert "requirements" in found.fix
+
+
+class OtherModel(Task):
+    """A task whose one model is not nnU-Net's."""
+
+    name = "other"
+    title = "Other"
+    interfaces = ()
+    models = (ModelRequirement("net", (), "Get it at home"),)
+
+    def load(self, runtime):
+        raise AssertionError("weights rows load nothing")
+
+
+def test_a_model_of_another_library_is_a_row(tmp_path):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "weights.onnx").write_bytes(b"weights")
+    settings = read_settings({"GC_PANTHER_MODEL_DIR": str(tmp_path)})
+    (found,) = doctor._weights(OtherModel(), settings)
+    assert found.verdict == "ok"
+    assert found.found == f"{tmp_path / 'net'}, SHA-256 {model_digest(tmp_path / 'net')[:16]}"
+
+    (tmp_path / "net" / "model.json").write_text('{"kind": "demonstration"}')
+    (found,) = doctor._weights(OtherModel(), settings)
+    assert (found.verdict, found.fix) == ("warn", "Get it at home")
+    assert "demonstration weights, trained on synthetic images, not for patients" in found.found
+
+    (tmp_path / "net" / "model.json").write_text("{")
+    (found,) = doctor._weights(OtherModel(), settings)
+    assert found.verdict == "fail"
+
+
+def test_a_damaged_model_of_nnunet_is_a_row(tmp_path):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "plans.json").write_text("{}")
+    settings = read_settings({"GC_PANTHER_MODEL_DIR": str(tmp_path)})
+    (found,) = doctor._weights(OtherModel(), settings)
+    assert found.verdict == "fail"
+    assert "holds no checkpoint" in found.found
 
 
 def test_in_a_container_user_size_and_interface_are_looked_at(toy_manager, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def test_one_fold_at_a_time_holds_the_memory_of_its_passes(monkeypatch):
 
     monkeypatch.setattr(backends, "compile_graph", lambda graph, fold, *_: Compiled(fold))
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "2026.0")
-    runner = OpenVINORunner(Graph("", 0, (), ()), (8, 8, 8))
+    runner = OpenVINORunner(Graph("", 0, (), ()), (8, 8, 8), Path("model"))
     for fold in (0, 1, 0):
         runner.load(fold, fold)(torch.zeros(2, 1, 8, 8, 8))
     assert events == ["pass 0", "release 0", "pass 1", "release 1", "pass 0"]
@@ -210,10 +211,58 @@ def test_nobody_is_told_that_openvino_is_used(tmp_path):
     assert not (tmp_path / "told").exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", json.dumps({"xml": "a"}), json.dumps({"size": "b"})])
-def test_what_is_no_graph_is_refused(text):
-    with pytest.raises(ValueError):
+GOOD_GRAPH = {"xml": "", "size": 8, "weights": [[0, "bias"]], "constants": [[4, "00000000"]]}
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"xml": None}, "xml"),
+        ({"size": "b"}, "size"),
+        ({"size": -1}, "size"),
+        ({"weights": [["0", "bias"]]}, "weights"),
+        ({"weights": [[-4, "bias"]]}, "weights"),
+        ({"constants": [[0, "0g"]]}, "constants"),
+        ({"constants": [[6, "00000000"]]}, "constants"),
+    ],
+)
+def test_what_is_no_graph_is_refused_by_field(change, field):
+    network = torch.nn.Conv3d(1, 1, 1)
+    Graph.from_json(json.dumps(GOOD_GRAPH)).check_weights(dict(network.named_parameters()))
+    with pytest.raises(ValueError, match=field):
+        Graph.from_json(json.dumps({**GOOD_GRAPH, **change}))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000])
+def test_what_is_no_document_of_a_graph_is_refused(text):
+    with pytest.raises(ValueError, match="validation error"):
         Graph.from_json(text)
+
+
+@pytest.mark.parametrize("weights", [[[0, "other"]], [[6, "bias"]]])
+def test_a_graph_of_another_network_is_refused(weights):
+    graph = Graph.from_json(json.dumps({**GOOD_GRAPH, "weights": weights}))
+    with pytest.raises(ValueError, match="is not one of the network's, or has no place"):
+        graph.check_weights(dict(torch.nn.Conv3d(1, 1, 1).named_parameters()))
+
+
+@needs_openvino
+def test_a_broken_graph_in_a_pack_is_made_anew(folder, tmp_path, empty_cache, caplog):
+    write_pack(open_model_folder(folder), tmp_path / "pack", extra={GRAPH_FILE: "{}"})
+    _, prediction = predict(tmp_path / "pack", "openvino")
+    assert prediction.facts["backend"].startswith("openvino")
+    assert "cannot be used and is made anew" in caplog.text
+
+
+@needs_openvino
+def test_a_graph_that_openvino_cannot_read_is_one_line(folder, tmp_path, empty_cache):
+    graph = {"xml": "<net/>", "size": 0, "weights": [], "constants": []}
+    extra = {GRAPH_FILE: json.dumps(graph)}
+    write_pack(open_model_folder(folder), tmp_path / "pack", extra=extra)
+    with pytest.raises(WeightsError, match="OpenVINO graph cannot be used") as caught:
+        predict(tmp_path / "pack", "openvino")
+    assert str(tmp_path / "pack") in str(caught.value)
+    assert "--backend torch" in str(caught.value)
 
 
 def test_without_openvino_torch_runs_and_a_wish_is_refused(folder, monkeypatch):

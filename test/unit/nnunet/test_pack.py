@@ -7,9 +7,10 @@ from safetensors import safe_open
 
 from gc_panther.case import Geometry, Volume
 from gc_panther.errors import UserError, WeightsError
+from gc_panther.model_identity import MANIFEST, read_identity
 from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.pack import MANIFEST, sizes, write_pack
+from gc_panther.nnunet.pack import sizes, write_pack
 from gc_panther.task import CaseRun, InferenceOptions
 
 
@@ -118,6 +119,17 @@ def test_companions_come_along_and_everybody_may_read(folder, tmp_path):
     assert all(path.stat().st_mode & 0o004 for path in (tmp_path / "pack").iterdir())
 
 
+def test_a_pack_says_what_its_folder_said(folder, tmp_path):
+    identity = {"kind": "trained", "title": "Tiny", "licence": "MIT", "model_card": "card.txt"}
+    (folder / "model.json").write_text(json.dumps(identity))
+    (folder / "card.txt").write_text("What it is")
+    manifest = write_pack(open_model_folder(folder), tmp_path / "pack")
+    assert manifest.model_dump(include=set(identity)) == identity
+    assert "card.txt" in manifest.files
+    again = write_pack(open_model_folder(tmp_path / "pack"), tmp_path / "again")
+    assert again.model_dump(include=set(identity)) == identity
+
+
 def test_nothing_is_overwritten(folder, packed):
     with pytest.raises(UserError, match="there already"):
         write_pack(open_model_folder(folder), packed)
@@ -173,7 +185,7 @@ def test_a_manifest_cannot_name_files_outside(packed):
     manifest = json.loads((packed / MANIFEST).read_text())
     manifest["files"]["../plans.json"] = manifest["files"]["plans.json"]
     (packed / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(WeightsError, match="outside"):
+    with pytest.raises(WeightsError, match=r"files.*is not the name of a file in the pack"):
         open_model_folder(packed)
 
 
@@ -181,7 +193,7 @@ def test_a_fold_cannot_lie_outside_either(packed):
     manifest = json.loads((packed / MANIFEST).read_text())
     manifest["folds"]["0"] = "../fold_0.safetensors"
     (packed / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(WeightsError, match=r"lacks the digest of \.\./fold_0"):
+    with pytest.raises(WeightsError, match=r"folds.*is not the name of a file in the pack"):
         open_model_folder(packed)
 
 
@@ -192,10 +204,18 @@ def test_a_missing_fold_is_an_error(packed):
 
 def test_the_command(folder, tmp_path, toy_command_line, capfd):
     out = tmp_path / "pack"
-    assert toy_command_line(["pack", str(folder), str(out), "--folds", "0,2"]) == 0
+    said = ["--kind", "demonstration", "--title", "Tiny", "--licence", "MIT"]
+    assert toy_command_line(["pack", str(folder), str(out), "--folds", "0,2", *said]) == 0
+    identity = read_identity(out)
+    assert (identity.kind, identity.title, identity.licence) == ("demonstration", "Tiny", "MIT")
     said = capfd.readouterr().out
     assert "2 folds" in said
     assert str(out) in said
     assert sorted(open_model_folder(out).checkpoints) == [0, 2]
+    wrong = ["pack", str(folder), str(tmp_path / "other"), "--kind", "finest"]
+    assert toy_command_line(wrong) == 2
+    assert (
+        "the model's kind: Input should be 'demonstration' or 'trained'" in capfd.readouterr().err
+    )
     assert toy_command_line(["pack", str(folder), str(out)]) == 2
     assert "there already" in capfd.readouterr().err

@@ -1,5 +1,6 @@
 """Model archives are unpacked whole, or refused."""
 
+import gzip
 import io
 import tarfile
 from pathlib import Path
@@ -85,6 +86,46 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
 def test_a_file_twice_is_refused(tmp_path):
     path = archive(tmp_path / "model.tar.gz", ("task/a", b"1"), ("task/a", b"2"))
     with pytest.raises(WeightsError, match="a file twice"):
+        unpack(path, tmp_path / "folder")
+
+
+@pytest.mark.parametrize("ending", ["model.tar.gz", "model.tar"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("task/" + "n" * 300, "over-long name"),
+        ("/".join(["deep"] * 3000), "over-long name"),
+        ("task/a\x07b", "unusable name"),
+        ("task/a/b", "a file twice"),
+        ("task", "a file twice"),
+    ],
+    ids=["long", "deep", "bell", "below a file", "folder as file"],
+)
+def test_names_that_no_file_can_have_are_refused(tmp_path, name, said, ending):
+    mode = "w:gz" if ending.endswith("gz") else "w"
+    path = archive(tmp_path / ending, ("task/a", b"1"), (name, b"2"), mode=mode)
+    with pytest.raises(WeightsError, match=said) as caught:
+        unpack(path, tmp_path / "folder")
+    assert len(str(caught.value)) < 400
+
+
+def test_gzip_s_checksum_is_compared(tmp_path):
+    path = archive(tmp_path / "model.tar.gz", ("a", bytes(range(256)) * 50))
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match=r"damaged or incomplete.*CRC"):
+        unpack(path, tmp_path / "folder")
+
+
+def test_a_bomb_within_a_header_is_refused_in_bounded_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("gc_panther.runtime.archives._ALWAYS_ALLOWED", 1 << 20)
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 1 << 30
+    path = tmp_path / "model.tar.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(header.tobuf() + bytes(4 << 20))
+    with pytest.raises(WeightsError, match="far more than weights"):
         unpack(path, tmp_path / "folder")
 
 

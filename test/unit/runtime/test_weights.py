@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,13 @@ from typing import Any
 import pytest
 
 from gc_panther.errors import WeightsError
-from gc_panther.runtime.weights import find_models, model_digest, weight_roots
+from gc_panther.runtime.weights import (
+    find_models,
+    model_digest,
+    model_records,
+    model_warnings,
+    weight_roots,
+)
 from gc_panther.settings import read_settings
 from gc_panther.task import ModelRequirement, Task
 
@@ -127,5 +134,37 @@ def test_a_model_that_cannot_be_read_has_no_digest(
         raise PermissionError(13, "Permission denied", file.name)
 
     monkeypatch.setattr(hashlib, "file_digest", refuse)
-    with pytest.raises(WeightsError, match=r"cannot be read \(Permission denied\).*plans.json"):
+    with pytest.raises(WeightsError, match=r"cannot be read \(Permission denied\).*final.pth"):
         model_digest(raw_model(tmp_path / "a"))
+
+
+def test_records_hold_digest_and_identity(tmp_path: Path) -> None:
+    unknown, demonstration = raw_model(tmp_path / "a"), raw_model(tmp_path / "b")
+    identity = {"kind": "demonstration", "title": "A title", "licence": "Apache-2.0"}
+    (demonstration / "model.json").write_text(json.dumps(identity))
+    records = model_records({"one": unknown, "two": demonstration})
+    assert records["one"].facts() == {
+        "path": str(unknown),
+        "digest": model_digest(unknown),
+        "kind": "unknown origin",
+        "title": "",
+        "licence": "",
+        "model_card": "",
+    }
+    assert records["two"].facts().items() >= identity.items()
+    assert model_warnings({"one": records["one"]}) == ()
+    assert model_warnings(records) == (
+        "demonstration weights, trained on synthetic images, not for patients (two)",
+    )
+
+
+def test_a_digest_that_cannot_be_computed_is_an_error_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> str:
+        raise WeightsError("a file of the model cannot be read", where=folder)
+
+    monkeypatch.setattr("gc_panther.runtime.weights.model_digest", refuse)
+    record = model_records({"one": raw_model(tmp_path / "a")})["one"]
+    with pytest.raises(WeightsError, match="cannot be read"):
+        record.facts()

@@ -6,8 +6,15 @@ import pytest
 import torch
 
 from gc_panther.errors import ProcessingError
+from gc_panther.model_identity import read_identity
 from gc_panther.nnunet.model_folder import read_checkpoint
-from gc_panther.training.export import NEVER, export_model, pseudo_dice, widen_heads
+from gc_panther.training.export import (
+    NEVER,
+    export_model,
+    exported_identity,
+    pseudo_dice,
+    widen_heads,
+)
 
 
 def test_wider_heads_keep_their_values_and_the_new_outputs_never_win():
@@ -57,12 +64,25 @@ def test_an_older_export_is_replaced_as_a_whole(results, tmp_path):
         "MODEL_CARD.md",
         "dataset.json",
         "fold_0",
+        "model.json",
         "plans.json",
         "version.json",
     ]
     assert [path.name for path in out.parent.iterdir()] == ["task1"]
     content = torch.load(out / "fold_0" / "checkpoint_final.pth", weights_only=True)
     assert "optimizer_state" not in content
+
+
+def test_an_export_says_what_it_is(results, tmp_path):
+    out = tmp_path / "task1"
+    export_model(results, [0], out, card="", identity=exported_identity("Tiny", synthetic=True))
+    assert read_identity(out).model_dump() == {
+        "kind": "demonstration",
+        "title": "Tiny",
+        "licence": "Apache-2.0",
+        "model_card": "MODEL_CARD.md",
+    }
+    assert exported_identity("Tiny", synthetic=False).kind == "trained"
 
 
 def test_what_an_interrupted_export_left_is_no_obstacle(results, tmp_path):
