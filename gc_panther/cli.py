@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
-from gc_panther import __version__
+from gc_panther import __version__, interruption
+from gc_panther.console import drop_stdout, say
 from gc_panther.errors import (
+    EXIT_FAILED,
     EXIT_OK,
     EXIT_USER,
     GCPantherError,
@@ -263,7 +266,7 @@ def predict(
         picture_path=picture,
     )
     _print_volumes(result)
-    print(f"mask: {output}")
+    say(f"mask: {output}")
 
 
 def cohort(
@@ -328,8 +331,8 @@ def cohort(
         overwrite=overwrite,
         pictures=pictures,
     )
-    print(f"masks: {sum(not one.error for one in outcomes)} in {output}")
-    print(f"table: {output / TABLE}")
+    say(f"masks: {sum(not one.error for one in outcomes)} in {output}")
+    say(f"table: {output / TABLE}")
     check_outcomes(outcomes, output)
 
 
@@ -338,13 +341,14 @@ def tasks() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from gc_panther.contract.sockets import unserved
     from gc_panther.plugins import create_plugin_manager, registered_tasks
 
     table = Table("task", "what it segments", "inputs", "models")
     for task in registered_tasks(create_plugin_manager()).values():
         table.add_row(
             task.name,
-            task.title,
+            "\n".join([task.title, *(f"not served: {problem}" for problem in unserved(task))]),
             "\n".join(" + ".join(interface.key) for interface in task.interfaces),
             "\n".join(model.name for model in task.models),
         )
@@ -465,8 +469,10 @@ def build_app(manager: pluggy.PluginManager) -> typer.Typer:
         add_completion=False,
     )
     app.callback(invoke_without_command=True)(_root)
-    for command in (run, serve, predict, cohort, tasks, info, doctor, pack, submit):
-        app.command()(command)
+    for command in (run, serve, predict, cohort):
+        app.command()(interruption.stopping_at_safe_points(command))
+    for short in (tasks, info, doctor, pack, submit):
+        app.command()(short)
     app.add_typer(phantom_cli.app, name="phantom", help="Make digital abdominal MR phantoms.")
     app.add_typer(data_cli.app, name="dataset", help="Check and import training data.")
     training_cli.register(app)
@@ -482,7 +488,14 @@ def main() -> NoReturn:
     # to do. Before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(invoke(sys.argv[1:]))
+    code = invoke(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        drop_stdout()
+        if code == EXIT_OK:
+            code = _fail(f"stdout cannot be written ({error.strerror})", EXIT_FAILED)
+    sys.exit(code)
 
 
 def invoke(arguments: list[str]) -> int:
@@ -491,6 +504,8 @@ def invoke(arguments: list[str]) -> int:
         from gc_panther.plugins import create_plugin_manager
 
         code = build_app(create_plugin_manager())(arguments, standalone_mode=False)
+    except interruption.Interrupted as stop:
+        return _fail(str(stop), stop.exit_code)
     except (GCPantherError, KeyboardInterrupt, MemoryError) as error:
         return _fail(*describe(error))
     except Exception as error:  # noqa: BLE001 - the last line of defence: say it and exit
@@ -498,7 +513,7 @@ def invoke(arguments: list[str]) -> int:
         if hasattr(error, "format_message"):
             message = str(error.format_message()).rstrip(".")
             return _fail(f"{message}. `gc-panther --help` shows how", EXIT_USER)
-        print(traceback.format_exc(), flush=True)
+        say(traceback.format_exc())
         return _fail(*describe(error))
     if code == EXIT_INTERRUPTED:
         # Typer takes Ctrl-C for an end without a word.
@@ -531,6 +546,11 @@ def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
 def _quieten() -> None:
     """Send log lines and warnings to stdout; stderr is for the one line of a failure."""
     level = logging.getLevelName(read_settings().log_level.upper())
+    # A line that cannot be written, because a name in it is not Unicode or stdout is full, is no
+    # reason to fail, nor to fill stderr.
+    logging.raiseExceptions = False
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(
         handlers=[log_handler()],
         level=level if isinstance(level, int) else logging.INFO,
@@ -600,4 +620,4 @@ def _fold_list(folds: str) -> tuple[int, ...] | None:
 
 def _print_volumes(report: dict[str, Any]) -> None:
     for label, size in report["labels"].items():
-        print(f"{label}: {size['volume_ml']:.2f} ml ({size['voxels']} voxels)")
+        say(f"{label}: {size['volume_ml']:.2f} ml ({size['voxels']} voxels)")

@@ -29,7 +29,7 @@ from gc_panther.errors import (
     describe,
 )
 from gc_panther.files import whole_file
-from gc_panther.harness.engine import Choices, Engine, told_to_plugins
+from gc_panther.harness.engine import Choices, Engine, check_sockets, told_to_plugins
 from gc_panther.harness.predict import image_slug, read_case, write_results
 from gc_panther.harness.progress import shown_progress
 from gc_panther.memory import release_memory
@@ -138,6 +138,7 @@ def cohort(
         UserError: masks are there, and neither ``keep`` nor ``overwrite`` says what to do.
         GCPantherError: device, weights or the folder of masks are at fault.
     """
+    check_sockets(task, manager)
     slug = image_slug(task)
     plan = plan_cohort(image_folder, mask_folder)
     finished = [one for one in plan if one.finished]
@@ -236,8 +237,8 @@ def _segment(
         OutputError: what came out cannot be written; nor could the next image's.
     """
     try:
-        with told_to_plugins(manager, engine.task):
-            case = read_case(slug, one.image)
+        with told_to_plugins(manager, engine.task) as work:
+            case = work.case = read_case(slug, one.image)
             with shown_progress(transient=True) as progress:
                 segmentation, report = engine.process(case, progress)
     except Exception as error:  # noqa: BLE001 - the others' masks do not depend on this one

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import pluggy
 
+from gc_panther.contract.sockets import unserved
 from gc_panther.errors import GCPantherError
 from gc_panther.harness.engine import Choices, Engine
 from gc_panther.harness.serve import PORT
@@ -84,6 +85,10 @@ def examine(
             Finding("tasks", "fail", "none", "Install a task's distribution, such as tasks/task1")
         )
     for task in tasks:
+        if problems := unserved(task):
+            fix = "Its author has to change its interfaces; other tasks are not concerned"
+            findings.append(Finding(f"sockets {task.name}", "fail", "; ".join(problems), fix))
+            continue
         weights = _weights(task, settings)
         findings += weights
         if all(finding.verdict == "ok" for finding in (*weights, *_device(settings, device)[:1])):

@@ -10,6 +10,7 @@ import pytest
 from gc_panther.harness import doctor
 from gc_panther.plugins import create_plugin_manager
 from gc_panther.settings import read_settings
+from gc_panther.task import Interface, Socket
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ class Reaching:
 
     name = "reaching"
     models = ()
-    interfaces = ()
+    interfaces = (Interface((Socket("a", "images/a"),), (Socket("b", "images/b"),)),)
 
     def load(self, runtime):
         return socket.create_connection(("192.0.2.1", 80), timeout=1)
