@@ -7,15 +7,14 @@ import os
 import signal
 import sys
 import traceback
-import warnings
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from gc_panther import __version__
+from gc_panther import __version__, interruption
+from gc_panther.console import drop_stdout, say
 from gc_panther.errors import (
     EXIT_OK,
     EXIT_USER,
@@ -26,7 +25,7 @@ from gc_panther.errors import (
 )
 from gc_panther.evaluation import cli as evaluation_cli
 from gc_panther.harness import info_cli
-from gc_panther.harness.log import log_handler
+from gc_panther.harness.log import start_log
 from gc_panther.options import FoldsOption, GivenOptions, inference_options
 from gc_panther.phantom import cli as phantom_cli
 from gc_panther.settings import VARIABLES, Settings, parse_folds, read_settings
@@ -152,7 +151,7 @@ def predict(
         picture_path=picture,
     )
     _print_volumes(result)
-    print(f"mask: {output}")
+    say(f"mask: {output}")
 
 
 @inference_options
@@ -207,8 +206,8 @@ def cohort(
         overwrite=overwrite,
         pictures=pictures,
     )
-    print(f"masks: {sum(not one.error for one in outcomes)} in {output}")
-    print(f"table: {output / TABLE}")
+    say(f"masks: {sum(not one.error for one in outcomes)} in {output}")
+    say(f"table: {output / TABLE}")
     check_outcomes(outcomes, output)
 
 
@@ -275,7 +274,7 @@ def build_app(manager: pluggy.PluginManager) -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_root)
     for command in (run, serve, predict, cohort):
-        app.command()(command)
+        app.command()(interruption.stopping_at_safe_points(command))
     info_cli.register(app)
     for command in (pack, submit):
         app.command()(command)
@@ -294,7 +293,7 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        _quieten()
+        start_log(read_settings().log_level)
     except UserError as error:
         sys.exit(_fail(*describe(error)))
     sys.exit(_printed(invoke(sys.argv[1:])))
@@ -307,6 +306,8 @@ def invoke(arguments: list[str]) -> int:
 
         app = build_app(create_plugin_manager())
         code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except interruption.Interrupted as stop:
+        return _fail(str(stop), stop.exit_code)
     except (GCPantherError, KeyboardInterrupt, MemoryError, BrokenPipeError) as error:
         return _fail(*describe(error))
     except SystemExit as end:
@@ -318,9 +319,7 @@ def invoke(arguments: list[str]) -> int:
         # Typer's own usage errors; its exception classes are not public.
         if hasattr(error, "format_message"):
             return _fail(_usage_message(error), EXIT_USER)
-        # What cannot be printed may be the error itself.
-        with suppress(OSError):
-            print(traceback.format_exc(), flush=True)
+        say(traceback.format_exc())
         return _fail(*describe(error))
     if code == EXIT_INTERRUPTED:
         # Typer takes Ctrl-C for an end without a word.
@@ -347,8 +346,7 @@ def _printed(code: int) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        # Python would try once more at its end, and print a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()
         return code or _fail(*describe(error))
     return code
 
@@ -362,24 +360,6 @@ def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
     """Leave through every ``finally`` block, so that nothing half-written stays."""
     print("error: terminated by the platform or a person", file=sys.stderr, flush=True)
     sys.exit(EXIT_TERMINATED)
-
-
-def _quieten() -> None:
-    """Send log lines and warnings to stdout; stderr is for the one line of a failure."""
-    level = logging.getLevelName(read_settings().log_level.upper())
-    logging.basicConfig(
-        handlers=[log_handler()],
-        level=level if isinstance(level, int) else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-    )
-    # Says at each start how many threads it would use, if anybody used it.
-    logging.getLogger("numexpr").setLevel(logging.WARNING)
-    logging.captureWarnings(True)
-    # A line that cannot be printed is no reason for a traceback on stderr: main() says it once.
-    logging.raiseExceptions = False
-    # Library warnings interest developers of this package, not the reader of a run's log.
-    warnings.simplefilter("ignore")
 
 
 def _chosen_task(manager: pluggy.PluginManager, name: str | None, settings: Settings) -> Task:
@@ -396,4 +376,4 @@ def _chosen_task(manager: pluggy.PluginManager, name: str | None, settings: Sett
 
 def _print_volumes(report: dict[str, Any]) -> None:
     for label, size in report["labels"].items():
-        print(f"{label}: {size['volume_ml']:.2f} mL ({count(size['voxels'], 'voxel')})")
+        say(f"{label}: {size['volume_ml']:.2f} mL ({count(size['voxels'], 'voxel')})")

@@ -54,9 +54,9 @@ def gc_panther_before_case(task: Task, case: Case) -> None:
 def gc_panther_after_case(
     task: Task, case: Case, segmentation: Segmentation, report: dict[str, Any]
 ) -> None:
-    """Called when the mask is in place; ``report`` is the run report and may be added to."""
+    """Called before the result is published; ``report`` is the run report and may be added to."""
 
 
 @hookspec
-def gc_panther_on_error(task: Task, error: BaseException) -> None:
-    """Called when a case failed, before the process says so and exits."""
+def gc_panther_on_error(task: Task, error: BaseException, case: Case | None) -> None:
+    """Called when loading, or a case, failed; ``case`` is None until one has been read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import metadata
+from typing import cast
 
 import pluggy
 
@@ -86,3 +87,14 @@ def find_task(manager: pluggy.PluginManager, name: str, *, where: str = "") -> T
             fix="`gc-panther tasks` lists them; install the task's distribution to add one",
         )
     return tasks[name]
+
+
+def plugin_of(manager: pluggy.PluginManager, task: Task) -> str:
+    """Return the name of the plugin that provides a task, or the task's module."""
+    for implementation in manager.hook.gc_panther_tasks.get_hookimpls():
+        provided = cast("Iterable[Task]", implementation.function())
+        if any(type(one) is type(task) for one in provided):
+            distributions = dict(manager.list_plugin_distinfo())
+            found = distributions.get(implementation.plugin)
+            return str(found.project_name if found else implementation.plugin_name)
+    return type(task).__module__

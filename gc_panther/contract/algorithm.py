@@ -10,6 +10,7 @@ something fails after it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,69 @@ from evalutils.io import SimpleITKLoader
 from evalutils.validators import NumberOfCasesValidator, UniqueImagesValidator
 from pandas import DataFrame, Series
 
-from gc_panther.case import Case, Segmentation
-from gc_panther.contract.inputs import find_inputs
+from gc_panther.case import Case, Segmentation, Volume
+from gc_panther.contract.inputs import InputFiles, find_inputs
 from gc_panther.contract.outputs import (
     MASK_ENDING,
     RESULTS_FILE,
+    as_json,
     check_output_folder,
-    encode_mask,
-    publish_case,
+    encode_image,
 )
+from gc_panther.files import StagedFiles, check_distinct, check_target
 from gc_panther.imaging.images import from_sitk, read_image, to_sitk
 from gc_panther.task import Task
 
 SegmentCase = Callable[[Case], Segmentation]
+
+
+@dataclass(frozen=True)
+class PlatformCase:
+    """The files of a case in the platform's folders.
+
+    Attributes:
+        inputs: what lies in the input folder.
+        input_path: the platform's ``/input``.
+        mask_path: the mask's file.
+        results_path: the file of ``results.json``.
+    """
+
+    inputs: InputFiles
+    input_path: Path
+    mask_path: Path
+    results_path: Path
+
+
+def find_case(
+    task: Task, input_path: Path, output_path: Path, report_path: Path | None = None
+) -> PlatformCase:
+    """Find the case in the input folder, and where its results go.
+
+    Args:
+        task: whose interfaces are served.
+        input_path: the platform's ``/input``.
+        output_path: the platform's ``/output``.
+        report_path: another file that is going to be written, if any.
+
+    Raises:
+        GCPantherError: the input breaks the contract, or a result could not be written.
+    """
+    inputs = find_inputs(input_path, task)
+    mask_name = next(iter(inputs.images.values())).stem + MASK_ENDING
+    case = PlatformCase(
+        inputs,
+        input_path,
+        output_path / inputs.interface.outputs[0].relative_path / mask_name,
+        output_path / RESULTS_FILE,
+    )
+    written = {"the mask": case.mask_path, "results.json": case.results_path}
+    if report_path is not None:
+        written["the report"] = report_path
+    check_distinct({f"the image {slug}": path for slug, path in inputs.images.items()} | written)
+    for path in written.values():
+        check_target(path)
+    check_output_folder(case.mask_path.parent, mask_name)
+    return case
 
 
 class VolumeLoader(SimpleITKLoader):
@@ -55,26 +106,24 @@ class VolumeLoader(SimpleITKLoader):
 
 
 class GrandChallengeAlgorithm(SegmentationAlgorithm):
-    """Reads one case from the input folder, has it segmented, and writes the output folder.
+    """Reads one case from the input folder, has it segmented, and stages the platform's outputs.
 
     Args:
-        task: whose interfaces are served.
+        case: where everything lies.
         segment: segments a case; it is called once.
-        input_path: the platform's ``/input``.
-        output_path: the platform's ``/output``.
+        staged: gets the mask, then ``results.json``.
+        scratch: a folder for temporary files.
     """
 
     def __init__(
-        self, task: Task, segment: SegmentCase, *, input_path: Path, output_path: Path
+        self, case: PlatformCase, segment: SegmentCase, *, staged: StagedFiles, scratch: Path
     ) -> None:
-        self._task = task
+        self._case = case
+        self._images = case.inputs.images
         self._segment = segment
-        self._mask = b""
-        self._files = find_inputs(input_path, task)
-        self._mask_name = next(iter(self._files.images.values())).stem + MASK_ENDING
-        self._mask_folder = output_path / self._files.interface.outputs[0].relative_path
-        check_output_folder(self._mask_folder, self._mask_name)
-        slugs = list(self._files.images)
+        self._staged = staged
+        self._scratch = scratch
+        slugs = list(self._images)
         super().__init__(
             index_key=slugs[0],
             file_loaders={slug: VolumeLoader() for slug in slugs},
@@ -83,44 +132,33 @@ class GrandChallengeAlgorithm(SegmentationAlgorithm):
                 slug: (NumberOfCasesValidator(num_cases=1), UniqueImagesValidator())
                 for slug in slugs
             },
-            input_path=input_path,
-            output_path=self._mask_folder,
-            output_file=output_path / RESULTS_FILE,
+            input_path=case.input_path,
+            output_path=case.mask_path.parent,
+            output_file=case.results_path,
         )
-
-    def process(self) -> None:
-        """Do all of it; on any failure neither a mask nor results stay behind.
-
-        Raises:
-            GCPantherError: with what was wrong.
-        """
-        # A result of an earlier run must not be taken for this one's.
-        self._discard()
-        try:
-            super().process()
-        except BaseException:
-            self._discard()
-            raise
 
     def load(self) -> None:
         """Load exactly the files the contract names; one that cannot be read is an error."""
-        for slug, path in self._files.images.items():
+        for slug, path in self._images.items():
             self._cases[slug] = DataFrame(self._file_loaders[slug].load(fname=path))
 
     def process_case(self, *, idx: int, case: Series) -> dict[str, Any]:
-        """Segment the case and keep its mask; return its entry of ``results.json``."""
+        """Segment the case and stage its mask; return its entry of ``results.json``."""
         images = {
             slug: from_sitk(self._file_loaders[slug].load_image(path), where=path)
-            for slug, path in self._files.images.items()
+            for slug, path in self._images.items()
         }
-        segmentation = self._segment(Case(self._files.name, images, dict(self._files.images)))
-        geometry = images[self._index_key].geometry
-        self._mask = encode_mask(segmentation, geometry)
+        segmentation = self._segment(Case(self._case.inputs.name, images, dict(self._images)))
+        # With the geometry of the image to the last digit.
+        mask = Volume(segmentation.mask.array_zyx, images[self._index_key].geometry)
+        self._staged.write(
+            self._case.mask_path, encode_image(mask, self._case.mask_path, self._scratch)
+        )
         return {
-            "outputs": [{"type": "metaio_image", "filename": self._mask_name}],
+            "outputs": [{"type": "metaio_image", "filename": self._case.mask_path.name}],
             "inputs": [
                 {"type": "metaio_image", "filename": source.name, "socket": slug}
-                for slug, source in self._files.images.items()
+                for slug, source in self._images.items()
             ],
             "error_messages": [],
             "notes": list(segmentation.notes),
@@ -134,10 +172,5 @@ class GrandChallengeAlgorithm(SegmentationAlgorithm):
         return to_sitk(self._segment(case).mask)
 
     def save(self) -> None:
-        """Write ``results.json`` and the mask."""
-        mask_path = self._mask_folder / self._mask_name
-        publish_case(self._mask, mask_path, self._case_results, Path(self._output_file))
-
-    def _discard(self) -> None:
-        (self._mask_folder / self._mask_name).unlink(missing_ok=True)
-        Path(self._output_file).unlink(missing_ok=True)
+        """Stage ``results.json``."""
+        self._staged.write(self._case.results_path, as_json(self._case_results))

@@ -8,6 +8,7 @@ entries call the socket ``interface``. Without the file, the task's own sockets 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,8 @@ from gc_panther.task import Interface, Socket, Task
 INPUTS_FILE = "inputs.json"
 #: Bytes; the platform's have less than two thousand.
 _LONGEST_LIST = 1 << 20
+#: Characters of a case's name; file names are no longer.
+_LONGEST_NAME = 255
 
 #: Endings of the images the platform writes.
 IMAGE_ENDINGS = (".mha", ".tif", ".tiff")
@@ -82,8 +85,20 @@ def find_inputs(folder: Path, task: Task) -> InputFiles:
 
     Raises:
         InputError: a folder or an image is missing, there is more than one image, the sockets fit
-            none of the task's interfaces, ``inputs.json`` is damaged, or a link leads elsewhere.
+            none of the task's interfaces, ``inputs.json`` is damaged, a link leads elsewhere, or
+            something cannot be read or is not a regular file.
     """
+    try:
+        return _find_inputs(folder, task)
+    except OSError as error:
+        raise InputError(
+            f"the input cannot be read ({error.strerror})",
+            where=error.filename or folder,
+            fix="Check the paths, links and permissions in the input folder",
+        ) from error
+
+
+def _find_inputs(folder: Path, task: Task) -> InputFiles:
     if not folder.is_dir():
         raise InputError("there is no input folder", where=folder, fix="Mount the case there")
     entries = _read_entries(folder)
@@ -106,9 +121,9 @@ def find_inputs(folder: Path, task: Task) -> InputFiles:
 
 def _read_entries(folder: Path) -> list[tuple[SocketEntry, ImageEntry | None]] | None:
     file = folder / INPUTS_FILE
-    if not file.is_file():
+    if not os.path.lexists(file):
         return None
-    _refuse_links_outwards(folder, file)
+    _check_file(folder, file)
     if file.stat().st_size > _LONGEST_LIST:
         raise InputError(f"{INPUTS_FILE} is too long to be the platform's", where=file)
     try:
@@ -174,9 +189,10 @@ def _single_image(folder: Path, relative_path: str, socket: Socket) -> Path:
             f"the path of {socket.slug} leads out of the input folder", where=relative_path
         )
     place = folder / relative
+    # A zero byte, which no path holds, is for Python another error than the system's.
     images = (
         sorted(entry for entry in place.iterdir() if entry.name.lower().endswith(IMAGE_ENDINGS))
-        if place.is_dir()
+        if "\0" not in relative_path and place.is_dir()
         else []
     )
     if len(images) != 1:
@@ -187,18 +203,25 @@ def _single_image(folder: Path, relative_path: str, socket: Socket) -> Path:
             where=place,
             fix="Leave exactly one image in this folder",
         )
-    _refuse_links_outwards(folder, images[0])
+    _check_file(folder, images[0])
     return images[0]
 
 
-def _refuse_links_outwards(folder: Path, file: Path) -> None:
-    """The input folder may be a link itself; nothing in it may lead out of it."""
-    if not file.resolve().is_relative_to(folder.resolve()):
+def _check_file(folder: Path, file: Path) -> None:
+    """Refuse what is not a regular file, or not below the input folder, which may be a link itself.
+
+    A pipe or a device may never end.
+    """
+    place = Path(os.path.realpath(file, strict=True))
+    if not place.is_relative_to(os.path.realpath(folder, strict=True)):
         raise InputError(
             "a link in the input folder leads out of it", where=file, fix="Copy the file there"
         )
+    if not place.is_file():
+        raise InputError("this is not a regular file", where=file, fix="Copy the file there")
 
 
 def _stem(name: str) -> str:
-    """The file's name without its ending, ``.nii.gz`` included."""
-    return name.removesuffix(".gz").rsplit(".", 1)[0] or name
+    """The file's name without its ending, ``.nii.gz`` included, as it can be shown on a line."""
+    stem = name.removesuffix(".gz").rsplit(".", 1)[0] or name
+    return "".join(sign if sign.isprintable() else "_" for sign in stem)[:_LONGEST_NAME]

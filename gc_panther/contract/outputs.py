@@ -1,19 +1,20 @@
-"""What is put into ``/output``: one checked mask and ``results.json``, all of it or nothing."""
+"""What is put into ``/output``: one checked mask and ``results.json``."""
 
 from __future__ import annotations
 
 import json
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from gc_panther.case import Geometry, Segmentation, Volume
+from gc_panther.case import Geometry, Volume
 from gc_panther.errors import OutputError
-from gc_panther.files import publish, whole_file
 from gc_panther.imaging.images import write_image
 from gc_panther.task import Task
 
@@ -60,11 +61,12 @@ def check_output_folder(folder: Path, file_name: str) -> None:
     Raises:
         OutputError: other files are there.
     """
-    others = (
-        [entry.name for entry in sorted(folder.iterdir()) if entry.name != file_name]
-        if folder.is_dir()
-        else []
-    )
+    with _clear_errors("the output folder cannot be read", folder):
+        others = (
+            [entry.name for entry in sorted(folder.iterdir()) if entry.name != file_name]
+            if folder.is_dir()
+            else []
+        )
     if others:
         raise OutputError(
             f"the output folder already holds other files ({', '.join(others[:5])})",
@@ -73,65 +75,116 @@ def check_output_folder(folder: Path, file_name: str) -> None:
         )
 
 
-def encode_mask(segmentation: Segmentation, image: Geometry) -> bytes:
-    """The mask as a compressed MetaImage, with the geometry of the image to the last digit.
+def encode_image(volume: Volume, path: Path, scratch: Path) -> bytes:
+    """The content of an image file.
 
     Args:
-        segmentation: a checked segmentation.
-        image: the geometry of the image it belongs to.
+        volume: a mask, compressed where the format can.
+        path: the file it is for; its ending chooses the format.
+        scratch: a folder for temporary files.
 
     Raises:
-        OutputError: the system's folder for temporary files cannot be written.
+        OutputError: the format is unknown, or the folder for temporary files cannot be written.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"mask{MASK_ENDING}"
-        write_image(Volume(segmentation.mask.array_zyx, image), path)
-        return path.read_bytes()
+    ending = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix
+    with _temporary(scratch, f"image{ending}") as file:
+        write_image(volume, file)
+        return file.read_bytes()
 
 
-def publish_case(mask: bytes, mask_path: Path, results: Any, results_path: Path) -> None:
-    """Fill the output folder. The mask is the last to appear: where it is, everything is.
+def encode_picture(draw: Callable[[Path], object], scratch: Path) -> bytes:
+    """The content of a picture (PNG).
 
     Args:
-        mask: of :func:`encode_mask`.
-        mask_path: its file in the socket's folder, which is made.
-        results: JSON-compatible; NaN and infinities become null.
-        results_path: file of the results.
+        draw: writes it to a file.
+        scratch: a folder for temporary files.
 
     Raises:
-        OutputError: something cannot be written.
+        OutputError: the folder for temporary files cannot be written.
     """
-    for content, path in ((_as_json(results), results_path), (mask, mask_path)):
-        _make_folder(path.parent)
-        try:
-            publish(content, path)
-        except OSError as error:
-            raise OutputError(
-                f"the file cannot be written ({error.strerror})",
-                where=path,
-                fix="Check the folder and the free space",
-            ) from error
+    with _temporary(scratch, "picture.png") as file:
+        draw(file)
+        return file.read_bytes()
 
 
-def write_json(value: Any, path: Path) -> None:
-    """Write JSON as UTF-8 in one step; NaN and infinities become null.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    _make_folder(path.parent)
+@contextmanager
+def _temporary(scratch: Path, name: str) -> Iterator[Path]:
     try:
-        with whole_file(path) as file:
-            file.write(_as_json(value))
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            yield Path(folder) / name
     except OSError as error:
         raise OutputError(
-            f"the file cannot be written ({error.strerror})", where=path, fix="Check the folder"
+            f"the folder for temporary files cannot be written ({error.strerror})",
+            where=scratch,
+            fix="Check the free space, or set GC_PANTHER_SCRATCH to another folder",
         ) from error
 
 
-def _as_json(value: Any) -> bytes:
+def remove_earlier_results(output_path: Path, task: Task) -> None:
+    """Remove what an earlier case left in the output folder, lest it is taken for the next one's.
+
+    That is ``results.json`` and the masks it names. Nothing else is deleted.
+
+    Args:
+        output_path: the platform's ``/output``.
+        task: whose sockets may hold the masks.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    results = output_path / RESULTS_FILE
+    with _clear_errors("the results of an earlier case cannot be removed", results):
+        if not results.is_file():
+            return
+        try:
+            listed = TypeAdapter(list[_Result]).validate_json(results.read_bytes())
+        except ValidationError:
+            listed = []
+        names = {output.filename for entry in listed for output in entry.outputs}
+        for socket in (socket for interface in task.interfaces for socket in interface.outputs):
+            for name in names:
+                if name == ".." or Path(name).name != name:
+                    continue
+                (output_path / socket.relative_path / name).unlink(missing_ok=True)
+        results.unlink()
+
+
+def remove_earlier_mask(path: Path) -> None:
+    """Remove a mask that an earlier run has left in the place of the next one, if it has.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    with _clear_errors("the mask of an earlier run cannot be removed", path):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _clear_errors(problem: str, where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{problem} ({error.strerror})",
+            where=error.filename or where,
+            fix="Check that the output is writable for this user",
+        ) from error
+
+
+class _Output(BaseModel):
+    filename: str
+
+
+class _Result(BaseModel):
+    """What :mod:`gc_panther.contract.algorithm` writes for a case, as far as it is read here."""
+
+    outputs: list[_Output]
+
+
+def as_json(value: Any) -> bytes:
+    """JSON as UTF-8; NaN and infinities become null, and what is not Unicode its escape."""
     text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n".encode()
+    return f"{text}\n".encode(errors="backslashreplace")
 
 
 def finite(value: Any) -> Any:
@@ -143,14 +196,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [finite(item) for item in value]
     return value
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"the folder cannot be made ({error.strerror})",
-            where=folder,
-            fix="Check that the output is writable for this user",
-        ) from error

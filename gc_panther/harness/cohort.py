@@ -23,7 +23,7 @@ from typing import Any
 
 import pluggy
 
-from gc_panther.contract.outputs import write_json
+from gc_panther.contract.outputs import as_json
 from gc_panther.errors import (
     GCPantherError,
     OutputError,
@@ -43,7 +43,7 @@ from gc_panther.harness.cohort_record import (
 )
 from gc_panther.harness.cohort_resume import kept_outcomes
 from gc_panther.harness.cohort_table import TABLE, CohortTable, Outcome
-from gc_panther.harness.engine import Choices, Engine, told_to_plugins
+from gc_panther.harness.engine import Choices, Engine, check_sockets, told_to_plugins
 from gc_panther.harness.predict import image_slug, read_case, write_results
 from gc_panther.harness.progress import shown_progress
 from gc_panther.memory import release_memory
@@ -98,6 +98,7 @@ def cohort(
             command has not made.
         GCPantherError: device, weights or the folder of masks are at fault.
     """
+    check_sockets(task, manager)
     slug = image_slug(task)
     plan = plan_cohort(image_folder, mask_folder)
     with _only_run_in(mask_folder):
@@ -249,7 +250,7 @@ def _make_results(work: _Work, one: Planned) -> dict[str, Any]:
         )
         record |= {"mask": file_digest(staged.mask), "picture": work.pictures}
         report |= {"mask": printable(str(one.mask)), PROVENANCE: record}
-        write_json(report, staged.report)
+        staged.report.write_bytes(as_json(report))
         _put_in_place(staged, one, picture=work.pictures)
     return report
 

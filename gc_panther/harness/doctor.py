@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import pluggy
 
+from gc_panther.contract.sockets import unserved
 from gc_panther.errors import GCPantherError, missing_package
 from gc_panther.harness.engine import Choices, Engine
 from gc_panther.harness.serve import PORT
@@ -115,6 +116,10 @@ def examine(
         findings += _checked("interface", lambda: _interface(settings.api))
     usable = all(finding.verdict != "fail" for finding in devices)
     for task in tasks:
+        if problems := unserved(task):
+            fix = "Its author has to change its interfaces; other tasks are not concerned"
+            findings.append(Finding(f"sockets {task.name}", "fail", "; ".join(problems), fix))
+            continue
         weights = _checked(f"weights {task.name}", partial(_weights, task, settings))
         findings += weights
         if usable and all(finding.verdict != "fail" for finding in weights):

@@ -1,4 +1,4 @@
-"""The one engine behind all doors: prepares a task once, then runs cases through it."""
+"""The one engine behind all commands: prepares a task once, then runs cases through it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from typing import Any, Self
 import numpy as np
 import pluggy
 
+from gc_panther import interruption
 from gc_panther.case import Case, Geometry, Segmentation, Volume
 from gc_panther.contract.outputs import check_mask
+from gc_panther.contract.sockets import check_served
 from gc_panther.errors import InputError, UserError, clear_memory_errors
+from gc_panther.harness.progress import InterruptibleProgress
+from gc_panther.plugins import plugin_of
 from gc_panther.report.run_report import run_report
 from gc_panther.runtime.device import select_device
 from gc_panther.runtime.weights import (
@@ -78,7 +82,8 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the enclosed block."""
+        """Measure the enclosed block; its beginning is a safe point."""
+        interruption.check()
         start = time.perf_counter()
         try:
             yield
@@ -101,12 +106,13 @@ class Engine:
         model_warnings: what has to be said with every result of these models.
 
     Raises:
-        GCPantherError: device or weights are not fit for the task.
+        GCPantherError: device or weights are not fit for the task, or its sockets are not served.
     """
 
     def __init__(
         self, task: Task, manager: pluggy.PluginManager, settings: Settings, choices: Choices
     ) -> None:
+        check_sockets(task, manager)
         self.task = task
         self._manager = manager
         # The first case's time begins with the process; further ones' begin with them.
@@ -127,14 +133,12 @@ class Engine:
         self.model_warnings = model_warnings(self.models)
         for warning in self.model_warnings:
             logger.warning(warning)
-        self._scratch = tempfile.TemporaryDirectory(
-            prefix="gc_panther-", dir=settings.scratch, ignore_cleanup_errors=True
-        )
+        self._scratch = _scratch_folder(settings)
         runtime = Runtime(
             device=self._device.name,
             options=choices.options,
             models=folders,
-            scratch=Path(self._scratch.name),
+            scratch=self.scratch,
         )
         clock = Clock()
         with clock.stage("load"), clear_memory_errors("loading the networks"):
@@ -155,6 +159,11 @@ class Engine:
         """Remove the scratch folder."""
         self._scratch.cleanup()
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for temporary files."""
+        return Path(self._scratch.name)
+
     def process(
         self, case: Case, progress: Progress | None = None
     ) -> tuple[Segmentation, dict[str, Any]]:
@@ -167,11 +176,13 @@ class Engine:
         Returns:
             The segmentation on the grid of the case's first image, with all of the case's
             warnings, and the run report. The after-case hook has not been called yet:
-            :meth:`finished` does, once the mask is where it belongs.
+            :meth:`finished` does, once the mask has been written to where nobody sees it yet.
 
         Raises:
             GCPantherError: with what was wrong.
+            Interrupted: a signal asked the work to stop.
         """
+        interruption.check()
         hook = self._manager.hook
         problems = [
             problem
@@ -192,7 +203,8 @@ class Engine:
             deadline = began + self._time_limit - WRITING_S
         with clear_memory_errors(f"segmenting {case.name}"):
             segmentation = self._segmenter.segment(
-                case, CaseRun(progress or SilentProgress(), clock, deadline)
+                case,
+                CaseRun(InterruptibleProgress(progress or SilentProgress()), clock, deadline),
             )
         check_mask(segmentation.mask, next(iter(case.images.values())).geometry, self.task)
         for note in segmentation.notes:
@@ -245,22 +257,67 @@ class Engine:
         }
         begin = time.perf_counter()
         with clear_memory_errors("testing the networks"):
-            segmentation = self._segmenter.segment(Case("self-test", images), CaseRun())
+            run = CaseRun(InterruptibleProgress(SilentProgress()), Clock())
+            segmentation = self._segmenter.segment(Case("self-test", images), run)
         check_mask(segmentation.mask, geometry, self.task)
         logger.info("self-test passed in %.1f s", time.perf_counter() - begin)
 
     def finished(self, case: Case, segmentation: Segmentation, report: dict[str, Any]) -> None:
-        """Tell the plugins that the mask is in its place; they may add to the report."""
+        """Tell the plugins of a result that is about to be published; they may add to the report.
+
+        Where one of them fails, nothing is to be published.
+        """
         self._manager.hook.gc_panther_after_case(
             task=self.task, case=case, segmentation=segmentation, report=report
         )
 
 
-@contextmanager
-def told_to_plugins(manager: pluggy.PluginManager, task: Task) -> Iterator[None]:
-    """Call the on-error hook for whatever goes wrong in the block, and let it go on."""
+def check_sockets(task: Task, manager: pluggy.PluginManager) -> None:
+    """Refuse to use a task with sockets that would be ignored.
+
+    Raises:
+        PluginError: with plugin, task and sockets.
+    """
+    check_served(task, plugin_of(manager, task))
+
+
+def _scratch_folder(settings: Settings) -> tempfile.TemporaryDirectory[str]:
     try:
-        yield
+        return tempfile.TemporaryDirectory(
+            prefix="gc_panther-", dir=settings.scratch, ignore_cleanup_errors=True
+        )
+    except OSError as error:
+        raise UserError(
+            f"no folder for temporary files can be made ({error.strerror})",
+            where=settings.scratch or "the system's folder for temporary files",
+            fix="Set GC_PANTHER_SCRATCH to a folder that can be written",
+        ) from error
+
+
+@dataclass
+class Work:
+    """What is being worked on.
+
+    Attributes:
+        case: the case, once it has been read.
+    """
+
+    case: Case | None = None
+
+
+@contextmanager
+def told_to_plugins(manager: pluggy.PluginManager, task: Task) -> Iterator[Work]:
+    """Call the on-error hook for whatever goes wrong in the block, and let it go on.
+
+    The block says which case it is about as soon as it knows. A hook that fails itself is logged:
+    what went wrong before it is what people need to know.
+    """
+    work = Work()
+    try:
+        yield work
     except BaseException as error:
-        manager.hook.gc_panther_on_error(task=task, error=error)
+        try:
+            manager.hook.gc_panther_on_error(task=task, error=error, case=work.case)
+        except Exception:
+            logger.exception("a plugin failed when it was told of an error")
         raise

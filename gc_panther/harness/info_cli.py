@@ -26,13 +26,14 @@ def tasks() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from gc_panther.contract.sockets import unserved
     from gc_panther.plugins import create_plugin_manager, registered_tasks
 
     table = Table("task", "what it segments", "inputs", "models")
     for task in registered_tasks(create_plugin_manager()).values():
         table.add_row(
             task.name,
-            task.title,
+            "\n".join([task.title, *(f"not served: {problem}" for problem in unserved(task))]),
             "\n".join(" + ".join(interface.key) for interface in task.interfaces),
             "\n".join(model.name for model in task.models),
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
+import warnings
 
 #: Rich's names of the colours that stand out on a terminal, by level.
 COLOURS = {logging.WARNING: "red", logging.ERROR: "bold red", logging.CRITICAL: "bold red"}
@@ -31,3 +33,28 @@ class TerminalHandler(logging.Handler):
 def log_handler() -> logging.Handler:
     """The handler that suits where stdout goes."""
     return TerminalHandler() if sys.stdout.isatty() else logging.StreamHandler(sys.stdout)
+
+
+def start_log(level: str) -> None:
+    """Send log lines and warnings to stdout, with the time.
+
+    Args:
+        level: the least one that is shown, by its name; INFO for names that are unknown.
+    """
+    number = logging.getLevelName(level.upper())
+    # A line that cannot be written, because a name in it is not Unicode or stdout is full, is no
+    # reason to fail, nor to fill stderr.
+    logging.raiseExceptions = False
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    logging.basicConfig(
+        handlers=[log_handler()],
+        level=number if isinstance(number, int) else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    # Says at each start how many threads it would use, if anybody used it.
+    logging.getLogger("numexpr").setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    # Library warnings interest developers of this package, not the reader of a run's log.
+    warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""The door for a person with an image file."""
+"""The entry point for a person with an image file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import pluggy
 
 from gc_panther.case import Case, Segmentation, Volume
-from gc_panther.contract.outputs import write_json
-from gc_panther.errors import UserError
-from gc_panther.harness.engine import Choices, Engine, told_to_plugins
+from gc_panther.contract.outputs import as_json, encode_image, encode_picture
+from gc_panther.errors import InputError, UserError
+from gc_panther.files import check_distinct, check_target, staged_files
+from gc_panther.harness.engine import Choices, Engine, check_sockets, told_to_plugins
 from gc_panther.harness.progress import shown_progress
-from gc_panther.imaging.images import TWO_FILE_ENDINGS, read_image, write_image
+from gc_panther.imaging.images import TWO_FILE_ENDINGS, read_image
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 
@@ -46,10 +47,11 @@ def predict(
     Raises:
         GCPantherError: with what was wrong; nothing has been written then.
     """
-    slug = image_slug(task)
-    check_targets(image_path, mask_path, report=report_path, picture=picture_path)
-    with told_to_plugins(manager, task):
-        case = read_case(slug, image_path)
+    with told_to_plugins(manager, task) as work:
+        check_sockets(task, manager)
+        slug = image_slug(task)
+        check_targets(image_path, mask_path, report=report_path, picture=picture_path)
+        case = work.case = read_case(slug, image_path)
         with Engine(task, manager, settings, choices) as engine:
             with shown_progress() as progress:
                 segmentation, report = engine.process(case, progress)
@@ -71,7 +73,8 @@ def image_slug(task: Task) -> str:
     Raises:
         UserError: it takes several.
     """
-    slug = next((i.inputs[0].slug for i in task.interfaces if len(i.inputs) == 1), None)
+    single = [i.inputs[0] for i in task.interfaces if len(i.inputs) == 1]
+    slug = next((socket.slug for socket in single if socket.kind == "Image"), None)
     if slug is None:
         raise UserError(
             f"{task.name} needs several images at once",
@@ -86,7 +89,13 @@ def read_case(slug: str, image_path: Path) -> Case:
     Raises:
         InputError: the image cannot be read.
     """
-    return Case(_stem(image_path), {slug: read_image(image_path)}, {slug: image_path})
+    try:
+        image = read_image(image_path)
+    except OSError as error:
+        raise InputError(
+            f"the image file cannot be read ({error.strerror})", where=image_path
+        ) from error
+    return Case(_stem(image_path), {slug: image}, {slug: image_path})
 
 
 def write_results(
@@ -99,7 +108,7 @@ def write_results(
     report_path: Path | None,
     picture_path: Path | None,
 ) -> None:
-    """Write the mask, tell the plugins, write the picture, and the report as the last.
+    """Tell the plugins of the result, and write mask, picture and report, all or none of them.
 
     Args:
         engine: what has segmented the case.
@@ -111,37 +120,45 @@ def write_results(
         picture_path: where a PNG of the mask over the image goes, if anywhere.
 
     Raises:
-        OutputError: a file cannot be written.
+        OutputError: a file cannot be written; all are as they were then.
     """
     (image,) = case.images.values()
     mask = Volume(segmentation.mask.array_zyx, image.geometry)
-    write_image(mask, mask_path)
-    engine.finished(case, segmentation, report)
     report["mask"] = str(mask_path)
-    if picture_path is not None:
-        from gc_panther.report.overlay import save_overlay
+    with staged_files() as staged:
+        staged.write(mask_path, encode_image(mask, mask_path, engine.scratch))
+        if picture_path is not None:
+            from gc_panther.report.overlay import save_overlay
 
-        save_overlay(
-            image,
-            mask,
-            picture_path,
-            roi=segmentation.details.get("roi"),
-            title=case.name,
-            warnings=segmentation.warnings,
-        )
-    if report_path is not None:
-        write_json(report, report_path)
+            def draw(path: Path) -> None:
+                save_overlay(
+                    image,
+                    mask,
+                    path,
+                    roi=segmentation.details.get("roi"),
+                    title=case.name,
+                    warnings=segmentation.warnings,
+                )
+
+            staged.write(picture_path, encode_picture(draw, engine.scratch))
+        engine.finished(case, segmentation, report)
+        if report_path is not None:
+            staged.write(report_path, as_json(report))
 
 
 def check_targets(
     image: Path, mask: Path, *, report: Path | None = None, picture: Path | None = None
 ) -> None:
-    """Refuse what would fail after minutes of work, or would cost the user the image."""
-    for target in (mask, report, picture):
-        if target is None:
-            continue
-        if target.exists() and image.exists() and target.samefile(image):
-            raise UserError("the result would replace the image", where=target)
+    """Refuse what would fail after minutes of work, or would cost the user a file.
+
+    Raises:
+        UserError: a file cannot be written, or one would replace another.
+    """
+    optional = {"the report": report, "the picture": picture}
+    targets = {"the mask": mask} | {name: path for name, path in optional.items() if path}
+    check_distinct({"the image": image} | targets)
+    for target in targets.values():
+        check_target(target)
         if not target.parent.is_dir():
             raise UserError("the folder does not exist", where=target.parent, fix="Make it first")
     if picture is not None and picture.suffix.lower() != ".png":

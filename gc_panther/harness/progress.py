@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from gc_panther import interruption
 from gc_panther.task import Progress
 from gc_panther.text import count
 
@@ -19,6 +20,31 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two log lines of the same stage.
 LOG_INTERVAL_S = 20.0
+
+
+class InterruptibleProgress:
+    """Another :class:`~gc_panther.task.Progress`, each step of which is a safe point.
+
+    Args:
+        shown: is told of everything.
+    """
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+
+    def start(self, label: str, total: int) -> None:
+        """Begin a stage, unless a signal asked the work to stop."""
+        interruption.check()
+        self._shown.start(label, total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Count steps, and stop if a signal asked for it."""
+        self._shown.advance(steps)
+        interruption.check()
+
+    def finish(self) -> None:
+        """End a stage."""
+        self._shown.finish()
 
 
 class LoggedProgress:

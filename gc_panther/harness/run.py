@@ -1,6 +1,6 @@
-"""The platform's case, from its input folder to its output folder, and the exec door.
+"""The platform's case, from its input folder to its output folder, and the exec entry point.
 
-The exec door takes one case per start; :mod:`gc_panther.harness.serve` is the other one.
+It takes one case per start; :mod:`gc_panther.harness.serve` is the other one.
 """
 
 from __future__ import annotations
@@ -12,9 +12,16 @@ from typing import Any
 import pluggy
 
 from gc_panther.case import Case, Segmentation
-from gc_panther.contract.algorithm import GrandChallengeAlgorithm
-from gc_panther.contract.outputs import write_json
-from gc_panther.harness.engine import Choices, Engine, told_to_plugins
+from gc_panther.contract.algorithm import GrandChallengeAlgorithm, PlatformCase, find_case
+from gc_panther.contract.outputs import as_json, remove_earlier_mask, remove_earlier_results
+from gc_panther.files import staged_files
+from gc_panther.harness.engine import (
+    Choices,
+    Engine,
+    Work,
+    check_sockets,
+    told_to_plugins,
+)
 from gc_panther.harness.progress import shown_progress
 from gc_panther.settings import Settings
 from gc_panther.task import Task
@@ -47,57 +54,50 @@ def run(
         The run report.
 
     Raises:
-        GCPantherError: with what was wrong; the output folder is then as if nothing had run.
+        GCPantherError: with what was wrong; nothing has been written then.
     """
-    with told_to_plugins(manager, task):
+    with told_to_plugins(manager, task) as work:
+        check_sockets(task, manager)
         # The contract first: a broken input is told at once, not after the networks are loaded.
-        case = PlatformCase(task, input_path, output_path)
+        case = find_case(task, input_path, output_path, report_path)
         with Engine(task, manager, settings, choices) as engine:
-            report = case.process(engine)
-    if report_path is not None:
-        write_json(report, report_path)
-    return report
+            remove_earlier_results(output_path, task)
+            return process_case(engine, case, work, report_path)
 
 
-class PlatformCase:
-    """The case that lies in the platform's input folder, found and checked.
+def process_case(
+    engine: Engine, files: PlatformCase, work: Work, report_path: Path | None = None
+) -> dict[str, Any]:
+    """Segment the platform's case and fill the output folder; return the run report.
 
     Args:
-        task: the task.
-        input_path: the platform's ``/input``.
-        output_path: the platform's ``/output``.
+        engine: segments it.
+        files: where everything lies. A mask of an earlier run in the place of this one's is
+            removed first, so that it cannot be taken for it.
+        work: is told the case, as soon as it has been read.
+        report_path: where the run report goes, if anywhere.
 
     Raises:
-        GCPantherError: the input breaks the contract.
+        GCPantherError: with what was wrong; nothing has been written then.
     """
+    remove_earlier_mask(files.mask_path)
+    done: list[tuple[Case, Segmentation, dict[str, Any]]] = []
 
-    def __init__(self, task: Task, input_path: Path, output_path: Path) -> None:
-        self._engine: Engine | None = None
-        self._done: tuple[Case, Segmentation, dict[str, Any]] | None = None
-        self._algorithm = GrandChallengeAlgorithm(
-            task, self._segment, input_path=input_path, output_path=output_path
-        )
-
-    def process(self, engine: Engine) -> dict[str, Any]:
-        """Segment it and fill the output folder; return the run report.
-
-        Raises:
-            GCPantherError: with what was wrong; the output folder is then as if nothing had run.
-        """
-        self._engine = engine
-        self._algorithm.process()
-        assert self._done is not None, "evalutils calls _segment"  # noqa: S101
-        case, segmentation, report = self._done
-        engine.finished(case, segmentation, report)
-        return report
-
-    def _segment(self, case: Case) -> Segmentation:
-        assert self._engine is not None, "process() was called"  # noqa: S101
+    def segment(case: Case) -> Segmentation:
+        work.case = case
         logger.info("case %s: %s", case.name, _sizes(case))
         with shown_progress() as progress:
-            segmentation, report = self._engine.process(case, progress)
-        self._done = (case, segmentation, report)
+            segmentation, report = engine.process(case, progress)
+        done.append((case, segmentation, report))
         return segmentation
+
+    with staged_files() as staged:
+        GrandChallengeAlgorithm(files, segment, staged=staged, scratch=engine.scratch).process()
+        ((case, segmentation, report),) = done
+        engine.finished(case, segmentation, report)
+        if report_path is not None:
+            staged.write(report_path, as_json(report))
+    return report
 
 
 def _sizes(case: Case) -> str:

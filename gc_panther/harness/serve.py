@@ -1,4 +1,4 @@
-"""The invoke door: a small HTTP server that loads the networks once and segments case after case.
+"""The invoke entry point: a small HTTP server that loads the networks once, for case after case.
 
 The platform asks ``GET /health`` until it gets 200, then sends ``POST /invoke`` for each case: the
 input lies in ``/input`` by then, 201 means that the output lies in ``/output``, and anything else
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import queue
+import re
 import signal
 import sys
 import threading
@@ -23,14 +24,17 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pluggy
 
-from gc_panther.errors import EXIT_FAILED, EXIT_OK, UserError, describe, error_line
-from gc_panther.harness.engine import Choices, Engine, told_to_plugins
-from gc_panther.harness.run import PlatformCase
+from gc_panther import interruption
+from gc_panther.console import say
+from gc_panther.contract.algorithm import find_case
+from gc_panther.contract.outputs import remove_earlier_results
+from gc_panther.errors import InputError, UserError, describe, error_line
+from gc_panther.harness.engine import Choices, Engine, check_sockets, told_to_plugins
+from gc_panther.harness.run import process_case
 from gc_panther.memory import release_memory
 from gc_panther.settings import Settings
 from gc_panther.task import Task
@@ -43,6 +47,10 @@ PORT = 4743
 CLIENT_TIMEOUT_S = 10
 #: The platform sends an empty body; more than this is no request of its kind, bytes.
 MAX_BODY = 1 << 16
+#: Seconds between two looks at whether a signal has come, while there is nothing to do.
+POLL_S = 0.2
+
+_NUMBER = re.compile("[0-9]+")
 
 #: Segments the case that lies in the input folder; returns JSON-compatible facts.
 ProcessCase = Callable[[Engine], dict[str, Any]]
@@ -71,35 +79,35 @@ def serve(
         host: address to listen on.
         port: to listen on.
 
+    Returns at SIGTERM while nothing is being done: that is how the platform ends a server.
+
     Raises:
         GCPantherError: the port cannot be had, or the networks cannot be loaded or fail the test.
-        SystemExit: SIGTERM came while nothing was being done.
+        Interrupted: a signal came while something was being done.
     """
-
-    def process(engine: Engine) -> dict[str, Any]:
-        with told_to_plugins(manager, task):
-            report = PlatformCase(task, input_path, output_path).process(engine)
-        return {"case": report["case"], "seconds": report["seconds"]["total"]}
-
+    check_sockets(task, manager)
+    process = platform_cases(task, manager, input_path, output_path)
     with InvokeServer(process, host=host, port=port) as server:
-        _leave_quietly_when_idle(server)
-        with Engine(task, manager, settings, choices) as engine:
+        with told_to_plugins(manager, task):
+            engine = Engine(task, manager, settings, choices)
             engine.self_test()
+        with engine:
             server.run(engine)
 
 
-def _leave_quietly_when_idle(server: InvokeServer) -> None:
-    """The platform ends an idle server with SIGTERM: no failure, so nothing goes to stderr."""
-    otherwise = signal.getsignal(signal.SIGTERM)
+def platform_cases(
+    task: Task, manager: pluggy.PluginManager, input_path: Path, output_path: Path
+) -> ProcessCase:
+    """Return what segments the case that lies in the input folder when it is called."""
 
-    def end(number: int, frame: FrameType | None) -> None:
-        if server.idle:
-            sys.exit(EXIT_OK)
-        if callable(otherwise):
-            otherwise(number, frame)
-        sys.exit(EXIT_FAILED)
+    def process(engine: Engine) -> dict[str, Any]:
+        with told_to_plugins(manager, task) as work:
+            # Whatever comes of this case: the earlier one's results are not its own.
+            remove_earlier_results(output_path, task)
+            report = process_case(engine, find_case(task, input_path, output_path), work)
+        return {"case": report["case"], "seconds": report["seconds"]["total"]}
 
-    signal.signal(signal.SIGTERM, end)
+    return process
 
 
 @dataclass
@@ -130,13 +138,12 @@ class InvokeServer:
         self._ready = False
         self._current: _Invocation | None = None
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler_of(self))
+            self._server = _Server((host, port), _handler_of(self))
         except OSError as error:
             raise UserError(
                 f"port {port} on {host} cannot be had ({error.strerror})",
                 fix="Stop the other server, or choose another --port",
             ) from error
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
@@ -163,15 +170,32 @@ class InvokeServer:
         self._thread.join()
 
     def run(self, engine: Engine) -> None:
-        """Be healthy, and segment cases until :meth:`stop`; call it in the main thread."""
+        """Be healthy, and segment cases until :meth:`stop` or, without a case, until SIGTERM.
+
+        Raises:
+            Interrupted: a signal came while a case was being segmented, or SIGINT came.
+        """
         self._ready = True
         logger.info("ready: listening on port %d", self.port)
-        while (invocation := self._waiting.get()) is not None:
+        while (invocation := self._next()) is not None:
             self._current = invocation
             invocation.status, invocation.answer = self._segment(engine)
             self._current = None
             invocation.done.set()
             release_memory()
+
+    def _next(self) -> _Invocation | None:
+        """The next request; None where there is to be none."""
+        while True:
+            try:
+                return self._waiting.get(timeout=POLL_S)
+            except queue.Empty:
+                try:
+                    interruption.check()
+                except interruption.Interrupted as stop:
+                    if stop.number == signal.SIGTERM:
+                        return None
+                    raise
 
     def stop(self) -> None:
         """Let :meth:`run` return after the case it is at."""
@@ -203,11 +227,24 @@ class InvokeServer:
         except Exception as error:  # noqa: BLE001 - one case's failure is not the next one's
             message, _ = describe(error)
             if "internal error" in message:
-                print(traceback.format_exc(), flush=True)
+                say(traceback.format_exc())
             print(error_line(message), file=sys.stderr, flush=True)
-            blamed = isinstance(error, UserError)
+            blamed = isinstance(error, InputError)
             status = HTTPStatus.BAD_REQUEST if blamed else HTTPStatus.INTERNAL_SERVER_ERROR
             return status, {"error": message}
+
+
+class _Server(ThreadingHTTPServer):
+    """A server that says in a line of its log when a client is gone."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exception()
+        if isinstance(error, (ConnectionError, TimeoutError)):
+            logger.info("a client left before its answer (%s)", type(error).__name__)
+        else:
+            logger.error("a request failed", exc_info=error)
 
 
 def _handler_of(server: InvokeServer) -> type[BaseHTTPRequestHandler]:
@@ -228,14 +265,16 @@ def _handler_of(server: InvokeServer) -> type[BaseHTTPRequestHandler]:
             logger.debug(format, *values)
 
         def _route(self) -> None:
-            length = self.headers.get("Content-Length", "0")
-            if "Transfer-Encoding" in self.headers or not length.isdigit():
+            length, *others = self.headers.get_all("Content-Length", ["0"])
+            if "Transfer-Encoding" in self.headers or others or not _NUMBER.fullmatch(length):
                 return self._answer(HTTPStatus.LENGTH_REQUIRED, {"error": "send an empty body"})
-            if int(length) > MAX_BODY:
+            # Compared as text first: Python refuses to read a number of thousands of digits.
+            if len(length) > len(str(MAX_BODY)) or int(length) > MAX_BODY:
                 return self._answer(
                     HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": "send an empty body"}
                 )
-            self.rfile.read(int(length))
+            if len(self.rfile.read(int(length))) < int(length):
+                raise ConnectionAbortedError("the body ends early")
             path = self.path.partition("?")[0]
             if (self.command, path) in routes:
                 return self._answer(*routes[self.command, path]())

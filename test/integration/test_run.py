@@ -186,16 +186,16 @@ def test_a_failure_on_the_way_takes_back_what_was_written(
     monkeypatch: pytest.MonkeyPatch,
     capfd: Any,
 ) -> None:
-    from gc_panther.contract import outputs
+    from gc_panther import files
 
-    publish = outputs.publish
+    staged = files._staged
 
-    def full(content: bytes, path: Path) -> None:
-        if path.suffix == ".mha":
+    def full(path: Path, content: bytes) -> Any:
+        if path.name == "results.json":
             raise OSError(errno.ENOSPC, "No space left on device")
-        publish(content, path)
+        return staged(path, content)
 
-    monkeypatch.setattr(outputs, "publish", full)
+    monkeypatch.setattr(files, "_staged", full)
     assert run(toy_command_line, toy_input, tmp_path / "output") == 1
     assert "No space left on device" in capfd.readouterr().err
     assert files_in(tmp_path / "output") == []
@@ -226,7 +226,21 @@ def test_predict_writes_a_mask_on_the_images_grid(
     ("more", "said"),
     [
         (["-o", "scan.mha"], "would replace the image"),
+        (["-o", "./folder/../scan.mha"], "would replace the image"),
         (["-o", "nowhere/mask.mha"], "folder does not exist"),
+        (["-o", "folder"], "is a folder"),
+        (["-o", "scan.mha/mask.mha"], "Not a directory"),
+        (["-o", "n" * 252 + ".mha"], "File name too long"),
+        (["-o", "d/" * 3000 + "m.mha"], "File name too long"),
+        (["-o", "loop/mask.mha"], "symbolic links"),
+        # Permission bits do not bind root; /proc takes no files from anybody.
+        (["-o", "/proc/mask.mha"], "cannot be written"),
+        (["-o", "mask.mha", "--report", "folder"], "is a folder"),
+        (["-o", "mask.mha", "--picture", "folder"], "is a folder"),
+        (["-o", "mask.mha", "--report", "mask.mha"], "the report would replace the mask"),
+        (["-o", "mask.mha", "--report", "folder/../mask.mha"], "would replace the mask"),
+        (["-o", "mask.mha", "--report", "p", "--picture", "p"], "would replace the report"),
+        (["-o", "mask.mha", "--report", "scan.mha"], "the report would replace the image"),
         (["-o", "mask.mhd"], "format is not known"),
         (["-o", "mask.mha", "--combine", "magic"], "no combine mode 'magic'"),
         (["-o", "mask.mha", "--step-size", "0"], "step size"),
@@ -245,7 +259,9 @@ def test_predict_refuses_before_it_works(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = write_volume(tmp_path / "scan.mha").read_bytes()
-    assert toy_command_line(["predict", "toy", "scan.mha", *more]) != 0
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    assert toy_command_line(["predict", "toy", "scan.mha", *more]) == 2
     assert said in capfd.readouterr().err
     assert files_in(tmp_path) == ["scan.mha"]
     assert (tmp_path / "scan.mha").read_bytes() == before

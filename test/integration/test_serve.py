@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
+import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -20,11 +23,10 @@ import numpy as np
 import pytest
 from bundled import small_input
 
-from gc_panther import plugins
+from gc_panther import files, plugins
 from gc_panther.errors import ProcessingError, UserError
 from gc_panther.harness import serve
-from gc_panther.harness.engine import Choices, Engine, told_to_plugins
-from gc_panther.harness.run import PlatformCase
+from gc_panther.harness.engine import Choices, Engine
 from gc_panther.harness.serve import InvokeServer
 from gc_panther.imaging.images import read_image
 from gc_panther.settings import read_settings
@@ -64,10 +66,7 @@ def served(toy_plugin: Any, toy_input: Path, tmp_path: Path) -> Iterator[SimpleN
 
     toy_plugin.change = held
 
-    def process(engine: Engine) -> dict[str, Any]:
-        with told_to_plugins(manager, task):
-            return {"case": PlatformCase(task, toy_input, output).process(engine)["case"]}
-
+    process = serve.platform_cases(task, manager, toy_input, output)
     with (
         InvokeServer(process, port=0) as server,
         Engine(task, manager, read_settings({}), Choices(device="cpu")) as engine,
@@ -113,7 +112,8 @@ def test_each_call_segments_what_lies_in_the_input(
         array = np.random.default_rng(seed).integers(0, 500, (5, 6, 7)).astype(np.int16)
         write_volume(served.input / "images/toy-folder/0f0e.mha", array)
         shutil.rmtree(served.output, ignore_errors=True)
-        assert request(served.port, "POST", "/invoke") == (201, {"case": "patient one"})
+        status, answer = request(served.port, "POST", "/invoke")
+        assert (status, answer["case"]) == (201, "patient one")
         assert files_in(served.output) == [f"{MASKS}/0f0e.mha", "results.json"]
         mask = read_image(served.output / MASKS / "0f0e.mha").array_zyx
         assert np.array_equal(mask, (array > 250).astype(np.uint8))
@@ -184,15 +184,194 @@ def test_one_case_at_a_time_and_health_answers_beside_it(served: SimpleNamespace
         ("POST", "/invoke", {"headers": {"Content-Length": "-1"}}, 411),
         ("POST", "/invoke", {"headers": {"Transfer-Encoding": "chunked"}}, 411),
         ("POST", "/invoke", {"headers": {"Content-Length": str(10**12)}}, 413),
+        ("POST", "/invoke", {"headers": {"Content-Length": "²"}}, 411),
+        ("POST", "/invoke", {"headers": {"Content-Length": "+1"}}, 411),
+        ("POST", "/invoke", {"headers": {"Content-Length": "9" * 5000}}, 413),
+        ("POST", "/invoke", {"headers": {"Content-Length": "0" * 5000}}, 413),
     ],
 )
 def test_other_requests_are_refused(
-    method: str, path: str, options: dict[str, Any], status: int, served: SimpleNamespace
+    method: str,
+    path: str,
+    options: dict[str, Any],
+    status: int,
+    served: SimpleNamespace,
+    capfd: Any,
 ) -> None:
     served.start()
     wait_until(lambda: served.server.idle)
     assert request(served.port, method, path, **options)[0] == status
     assert request(served.port, "GET", "/health")[0] == 200
+    assert capfd.readouterr().err == ""
+    assert served.plugin.runs == []
+
+
+def reset(client: socket.socket) -> None:
+    """Close a connection so that the other side gets an error at its next write."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def test_a_client_that_leaves_is_one_line_of_the_log(
+    served: SimpleNamespace, capfd: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gc_panther.harness.serve")
+    served.start()
+    wait_until(lambda: served.server.idle)
+    served.gate.clear()
+    client = socket.create_connection(("127.0.0.1", served.port), timeout=10)
+    client.sendall(b"POST /invoke HTTP/1.1\r\nHost: here\r\n\r\n")
+    wait_until(lambda: not served.server.idle)
+    reset(client)
+    served.gate.set()
+
+    def said() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "client" in record.msg]
+
+    wait_until(lambda: bool(said()))
+    assert said() in (
+        ["a client left before its answer (ConnectionResetError)"],
+        ["a client left before its answer (BrokenPipeError)"],
+    )
+    assert capfd.readouterr().err == ""
+    assert files_in(served.output) == [f"{MASKS}/0f0e.mha", "results.json"]
+    assert request(served.port, "POST", "/invoke")[0] == 201
+
+
+def test_a_body_that_ends_early_is_no_request(
+    served: SimpleNamespace, capfd: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gc_panther.harness.serve")
+    served.start()
+    wait_until(lambda: served.server.idle)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as client:
+        client.sendall(b"POST /invoke HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n123")
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(100) == b""
+    wait_until(lambda: any("client left" in record.msg for record in caplog.records))
+    assert capfd.readouterr().err == ""
+    assert served.plugin.runs == []
+
+
+@pytest.mark.parametrize("name", ["0f0e", "another"])
+def test_a_failing_case_leaves_nothing_of_the_earlier_one(
+    name: str, served: SimpleNamespace
+) -> None:
+    served.start()
+    wait_until(lambda: served.server.idle)
+    assert request(served.port, "POST", "/invoke")[0] == 201
+    image = served.input / "images/toy-folder/0f0e.mha"
+    image.rename(image.with_name(f"{name}.mha"))
+    (served.input / "inputs.json").write_text("{")
+    assert request(served.port, "POST", "/invoke")[0] == 400
+    assert files_in(served.output) == []
+
+
+def test_a_case_replaces_the_earlier_one_of_another_name(served: SimpleNamespace) -> None:
+    served.start()
+    wait_until(lambda: served.server.idle)
+    assert request(served.port, "POST", "/invoke")[0] == 201
+    image = served.input / "images/toy-folder/0f0e.mha"
+    image.rename(image.with_name("1a1b.mha"))
+    assert request(served.port, "POST", "/invoke")[0] == 201
+    assert files_in(served.output) == [f"{MASKS}/1a1b.mha", "results.json"]
+
+
+@pytest.mark.parametrize("at", ["the check", "the writing"])
+def test_an_output_that_cannot_be_written_is_one_clear_line(
+    at: str, served: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """Permission bits do not bind root, who runs the tests: the system's answer is made up."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    if at == "the check":
+        monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+    else:
+        monkeypatch.setattr(files, "_staged", refuse)
+    served.start()
+    wait_until(lambda: served.server.idle)
+    status, answer = request(served.port, "POST", "/invoke")
+    assert status == 500
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line == f"error: {answer['error']}"
+    assert "cannot be written (Read-only file system)" in line
+    assert str(served.output) in line
+
+
+def test_plugins_are_told_when_the_networks_cannot_be_loaded(
+    toy_plugin: Any, toy_command_line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise ProcessingError("no network today")
+
+    (task,) = toy_plugin.hooks.gc_panther_tasks()
+    monkeypatch.setattr(type(task), "load", fail)
+    assert toy_command_line(["serve", "--task", "toy", "--port", "0", "--device", "cpu"]) == 1
+    assert toy_plugin.calls == [("error", "toy", "no network today")]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGTERM, 0, ""), (signal.SIGINT, 130, "error: interrupted\n")],
+)
+def test_a_signal_ends_a_server_that_waits(
+    number: int,
+    code: int,
+    said: str,
+    toy_command_line: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: Any,
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    ready = InvokeServer.run
+
+    def run(server: InvokeServer, engine: Engine) -> None:
+        os.kill(os.getpid(), number)
+        ready(server, engine)
+
+    monkeypatch.setattr(InvokeServer, "run", run)
+    try:
+        command = ["serve", "--task", "toy", "--port", "0", "--device", "cpu"]
+        assert toy_command_line(command) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capfd.readouterr().err == said
+
+
+def test_a_signal_ends_a_server_that_works_and_nothing_is_left(
+    toy_plugin: Any, toy_command_line: Any, toy_input: Path, tmp_path: Path, capfd: Any
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    answers: list[Any] = []
+    cases = 0
+
+    def change(mask: np.ndarray) -> np.ndarray:
+        nonlocal cases
+        cases += 1
+        if cases == 1:
+            # The self-test. Its server is healthy once this has returned.
+            client.start()
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return mask
+
+    def invoke() -> None:
+        wait_until(lambda: request(port, "GET", "/health")[0] == 200)
+        answers.append(request(port, "POST", "/invoke"))
+
+    client = threading.Thread(target=invoke)
+    toy_plugin.change = change
+    command = ["serve", "--task", "toy", "--port", str(port), "--device", "cpu"]
+    command += ["--input", str(toy_input), "--output", str(tmp_path / "output")]
+    assert toy_command_line(command) == 143
+    client.join(30)
+    assert answers == [(503, {"error": "the server stops"})]
+    assert capfd.readouterr().err == "error: terminated by the platform or a person\n"
+    assert files_in(tmp_path / "output") == []
 
 
 def test_what_is_not_http_does_no_harm(served: SimpleNamespace) -> None:

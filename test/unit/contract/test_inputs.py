@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,86 @@ def test_a_link_within_the_input_folder_is_followed(tmp_path: Path) -> None:
 def test_a_list_that_exhausts_its_reader_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         find_inputs(put(tmp_path, text), TwoInterfaces())
+
+
+def _loop(folder: Path) -> None:
+    (folder / "inputs.json").unlink()
+    (folder / "inputs.json").symlink_to("inputs.json")
+
+
+def _pipe(path: str) -> Any:
+    def make(folder: Path) -> None:
+        (folder / path).unlink()
+        os.mkfifo(folder / path)
+
+    return make
+
+
+def _image_loop(folder: Path) -> None:
+    (folder / "images/a/x.mha").unlink()
+    (folder / "images/a/x.mha").symlink_to("x.mha")
+
+
+def _folder_for(path: str) -> Any:
+    def make(folder: Path) -> None:
+        (folder / path).unlink()
+        (folder / path).mkdir()
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_loop, "symbolic links"),
+        (_image_loop, "symbolic links"),
+        (_pipe("inputs.json"), "not a regular file"),
+        (_pipe("images/a/x.mha"), "not a regular file"),
+        (_folder_for("inputs.json"), "not a regular file"),
+        (_folder_for("images/a/x.mha"), "not a regular file"),
+    ],
+)
+def test_what_is_not_a_file_is_refused_and_never_waited_for(
+    spoil: Any, said: str, tmp_path: Path
+) -> None:
+    folder = put(tmp_path, [entry("a", "images/a")], "images/a/x.mha")
+    spoil(folder)
+    with pytest.raises(InputError, match=said):
+        find_inputs(folder, TwoInterfaces())
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("n" * 256, "name too long"), ("d/" * 3000, "name too long"), ("images/\0", "found 0")],
+)
+def test_paths_that_no_file_system_has_are_refused(path: str, said: str, tmp_path: Path) -> None:
+    folder = put(tmp_path, [entry("a", path)], "images/a/x.mha")
+    with pytest.raises(InputError, match=said):
+        find_inputs(folder, TwoInterfaces())
+    with pytest.raises(InputError):
+        find_inputs(folder / path.replace("\0", "z"), TwoInterfaces())
+
+
+@pytest.mark.parametrize("what", ["inputs.json", "images/a"])
+def test_what_may_not_be_read_is_named(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Permission bits do not bind root, who runs the tests: the system's answer is made up."""
+    folder = put(tmp_path, [entry("a", "images/a")], "images/a/x.mha")
+
+    def refuse(path: Path, *_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    name = "read_text" if what == "inputs.json" else "iterdir"
+    monkeypatch.setattr(Path, name, refuse)
+    with pytest.raises(InputError, match="cannot be read \\(Permission denied\\)") as caught:
+        find_inputs(folder, TwoInterfaces())
+    assert str(folder / what) in str(caught.value)
+
+
+def test_a_name_is_what_fits_on_a_line(tmp_path: Path) -> None:
+    image = {"name": "a\nerror: b\ud800" + "c" * 1000 + ".mha"}
+    folder = put(tmp_path, [entry("a", "images/a", image=image)], "images/a/u.mha")
+    name = find_inputs(folder, TwoInterfaces()).name
+    assert name.startswith("a_error: b_ccc")
+    assert len(name) == 255

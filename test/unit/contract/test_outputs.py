@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from gc_panther import files
-from gc_panther.case import Geometry, Segmentation, Volume
+from gc_panther.case import Geometry, Volume
 from gc_panther.contract.outputs import (
+    as_json,
     check_mask,
     check_output_folder,
-    encode_mask,
-    publish_case,
-    write_json,
+    encode_image,
+    remove_earlier_results,
 )
 from gc_panther.errors import OutputError
 
@@ -51,59 +49,38 @@ def test_an_unsound_mask_is_refused(toy_plugin: Any, wrong: Volume, said: str) -
         check_mask(wrong, GRID, task)
 
 
-def test_the_mask_gets_the_images_geometry_to_the_last_digit(tmp_path: Path) -> None:
+def test_an_image_is_encoded_with_its_geometry_to_the_last_digit(tmp_path: Path) -> None:
     exact = replace(GRID, spacing_xyz=(1.0 + 4e-5, 1.5, 3.0))
-    path = tmp_path / "deep/er/m.mha"
-    publish_case(encode_mask(Segmentation(mask()), exact), path, [{"x": 1}], tmp_path / "r.json")
+    path = tmp_path / ("m" * 251 + ".mha")
+    path.write_bytes(encode_image(mask(geometry=exact), path, tmp_path))
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
     image = sitk.ReadImage(str(path))
     assert image.GetSpacing() == pytest.approx(exact.spacing_xyz, abs=1e-9)
     assert image.GetPixelID() == sitk.sitkUInt8
     assert "CompressedData = True" in path.read_bytes()[:500].decode("latin-1")
-    assert [entry.name for entry in path.parent.iterdir()] == ["m.mha"]
-    assert json.loads((tmp_path / "r.json").read_text()) == [{"x": 1}]
-    assert path.stat().st_mode & 0o444 == 0o444
 
 
-@pytest.mark.parametrize("unnamed", [True, False])
-def test_a_process_killed_at_any_moment_leaves_no_half_of_a_case(
-    unnamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ends a process before each of its calls that touch the file system."""
-    if not unnamed:
+def test_a_folder_for_temporary_files_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="temporary files cannot be written") as caught:
+        encode_image(mask(), tmp_path / "m.mha", tmp_path / "gone")
+    assert "GC_PANTHER_SCRATCH" in str(caught.value)
 
-        def refuse(*_: Any) -> None:
-            raise OSError("no unnamed files here")
 
-        monkeypatch.setattr(files, "_publish_unnamed", refuse)
-    content, results = b"all of the mask" * 1000, {"all": "of it"}
-    moments = 0
-    while True:
-        folder = tmp_path / str(moments)
-        mask_path, results_path = folder / "images" / "m.mha", folder / "results.json"
-        child = os.fork()
-        if child == 0:
-            left = iter(range(moments))
-
-            def end(event: str, _: Any, left: Any = left) -> None:
-                if event in ("open", "os.link", "os.rename", "os.remove", "os.mkdir"):
-                    next(left, None) is not None or os._exit(9)
-
-            sys.addaudithook(end)
-            publish_case(content, mask_path, results, results_path)
-            os._exit(0)
-        if os.waitpid(child, 0)[1] == 0:
-            break
-        if mask_path.exists():
-            assert mask_path.read_bytes() == content
-            assert json.loads(results_path.read_text()) == results
-        elif results_path.exists():
-            assert json.loads(results_path.read_text()) == results
-        if unnamed and folder.exists():
-            there = {path.name for path in folder.rglob("*") if path.is_file()}
-            assert there <= {"m.mha", "results.json"}
-        moments += 1
-    assert moments > 5
-    assert mask_path.read_bytes() == content
+def test_only_what_an_earlier_case_has_written_is_removed(toy_plugin: Any, tmp_path: Path) -> None:
+    (task,) = toy_plugin.hooks.gc_panther_tasks()
+    folder = tmp_path / "images/toy-mask"
+    folder.mkdir(parents=True)
+    for file in (folder / "old.mha", folder / "mine.mha", tmp_path / "up.mha"):
+        file.touch()
+    outputs = [{"filename": "old.mha"}, {"filename": "../../up.mha"}, {"filename": ".."}]
+    (tmp_path / "results.json").write_text(json.dumps([{"outputs": outputs}]))
+    remove_earlier_results(tmp_path, task)
+    left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["mine.mha", "up.mha"]
+    remove_earlier_results(tmp_path, task)
+    (tmp_path / "results.json").write_text("{")
+    remove_earlier_results(tmp_path, task)
+    assert not (tmp_path / "results.json").exists()
 
 
 def test_other_files_in_the_output_are_not_deleted_but_refused(tmp_path: Path) -> None:
@@ -116,9 +93,12 @@ def test_other_files_in_the_output_are_not_deleted_but_refused(tmp_path: Path) -
     assert (tmp_path / "other.mha").exists()
 
 
-def test_json_is_utf8_and_has_no_nan(tmp_path: Path) -> None:
-    path = tmp_path / "sub" / "results.json"
-    write_json([{"größe": float("nan"), "b": (1, float("-inf"))}], path)
-    assert json.loads(path.read_text(encoding="utf-8")) == [{"größe": None, "b": [1, None]}]
-    assert "größe" in path.read_text(encoding="utf-8")
-    assert [entry.name for entry in path.parent.iterdir()] == ["results.json"]
+def test_json_is_utf8_and_has_no_nan() -> None:
+    text = as_json([{"größe": float("nan"), "b": (1, float("-inf"))}]).decode("utf-8")
+    assert json.loads(text) == [{"größe": None, "b": [1, None]}]
+    assert "größe" in text
+
+
+def test_a_file_name_that_is_not_unicode_is_escaped_in_json() -> None:
+    name = os.fsdecode(b"scan\xff.mha")
+    assert json.loads(as_json([name]).decode("utf-8")) == [name]

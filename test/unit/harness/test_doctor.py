@@ -13,7 +13,7 @@ from gc_panther.hookspecs import hookimpl
 from gc_panther.plugins import create_plugin_manager
 from gc_panther.runtime.weights import model_digest
 from gc_panther.settings import read_settings
-from gc_panther.task import ModelRequirement, Task
+from gc_panther.task import Interface, ModelRequirement, Socket, Task
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ class Reaching:
 
     name = "reaching"
     models = ()
-    interfaces = ()
+    interfaces = (Interface((Socket("a", "images/a"),), (Socket("b", "images/b"),)),)
 
     def load(self, runtime):
         return socket.create_connection(("192.0.2.1", 80), timeout=1)
