@@ -20,18 +20,16 @@ from gc_panther.case import Geometry, Volume
 #: Largest voxel side below which the unit is taken to be the metre, mm. Voxels of MRI of people are
 #: 0.2 to 10 mm, which is 0.0002 to 0.01 in metres; 0.05 mm is reached on excised tissue only.
 LEAST_VOXEL_MM = 0.05
-#: Fields of view that no scanner for people has, mm, as the second largest side of the image
-#: (the largest two span a slice, or the slice is taken apart). The smallest coils' are 60 mm, and
-#: a bore is 700 mm wide.
+#: Fields of view that no scan of a trunk has, mm. The field of view is the image's second largest
+#: side, which does not depend on the direction of the slices. A bore is 700 mm wide.
 LEAST_VIEW_MM, LARGEST_VIEW_MM = 50.0, 1000.0
 #: No person is longer, mm.
 LONGEST_MM = 2500.0
 #: Up to this many different values an image looks like a label map. Those of 50 organs exist, and
 #: scans that were reduced to eight bits have 100 or more.
 FEW_VALUES = 64
-#: Share of the voxels that has to speak for CT or for negative values.
-SHARE = 0.01
-NEGATIVE_SHARE = 0.05
+#: Shares of voxels below which values like CT's air, and negative values, are not mentioned.
+AIR_SHARE, NEGATIVE_SHARE = 0.01, 0.05
 #: Hounsfield units of air are -1000, of lung -850 to -500; MRI has no values as low, except where
 #: phases were exported instead of magnitudes.
 AIR_HU = -500.0
@@ -43,7 +41,7 @@ NOISE_CORRELATION, LEAST_CORRELATION = 0.05, 0.3
 #: A pancreas is not covered by fewer slices, or by fewer millimetres.
 LEAST_SLICES, LEAST_COVERAGE_MM = 10, 30.0
 
-#: Voxels that are looked at for what concerns shares of the voxels.
+#: Number of voxels from which shares, percentiles and correlations are estimated.
 SAMPLE = 1 << 18
 _PART = 1 << 22
 
@@ -122,7 +120,7 @@ def _unusual_values(array_zyx: np.ndarray, expected: ExpectedScan) -> list[str]:
     sample = sample.astype(np.float64)
     air = float((sample < AIR_HU).mean())
     negative = float((sample < RINGING * np.percentile(np.abs(sample), 99)).mean())
-    if air > SHARE:
+    if air > AIR_SHARE:
         found.append(
             f"{100 * air:.0f} % of the voxels are below {AIR_HU:.0f}, as air is in CT; "
             f"{expected.kind} is expected"
