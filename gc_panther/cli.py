@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
     from gc_panther.task import Task
 
-logger = logging.getLogger(__name__)
 
 PROGRAM = "gc-panther"
 EXIT_TERMINATED = 128 + signal.SIGTERM
