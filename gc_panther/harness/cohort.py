@@ -46,7 +46,7 @@ from gc_panther.harness.cohort_table import TABLE, CohortTable, Outcome
 from gc_panther.harness.engine import Choices, Engine, check_sockets, told_to_plugins
 from gc_panther.harness.predict import image_slug, read_case, write_results
 from gc_panther.harness.progress import shown_progress
-from gc_panther.memory import release_memory
+from gc_panther.memory import release_memory, settle_memory
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 
@@ -189,6 +189,7 @@ def _segment_all(work: _Work, waiting: Sequence[Planned], table: CohortTable) ->
     Raises:
         OutputError: results cannot be written any more.
     """
+    settle_memory()
     outcomes: dict[str, Outcome] = {}
     seconds: list[float] = []
     for number, one in enumerate(waiting):

@@ -35,7 +35,7 @@ from gc_panther.contract.outputs import remove_earlier_results
 from gc_panther.errors import InputError, UserError, describe, error_line
 from gc_panther.harness.engine import Choices, Engine, check_sockets, told_to_plugins
 from gc_panther.harness.run import process_case
-from gc_panther.memory import release_memory
+from gc_panther.memory import release_memory, settle_memory
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 
@@ -175,6 +175,7 @@ class InvokeServer:
         Raises:
             Interrupted: a signal came while a case was being segmented, or SIGINT came.
         """
+        settle_memory()
         self._ready = True
         logger.info("ready: listening on port %d", self.port)
         while (invocation := self._next()) is not None:

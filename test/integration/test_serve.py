@@ -469,29 +469,6 @@ def process(tmp_path: Path) -> Iterator[Callable[[], tuple[subprocess.Popen[str]
 
 
 @pytest.mark.slow
-def test_a_busy_server_gives_up_and_leaves_nothing(process: Any, tmp_path: Path) -> None:
-    server, port = process()
-    answers: list[Any] = []
-
-    def invoke() -> None:
-        try:
-            answers.append(request(port, "POST", "/invoke")[0])
-        except (OSError, http.client.HTTPException) as error:
-            answers.append(error)
-
-    client = threading.Thread(target=invoke)
-    client.start()
-    wait_until(lambda: request(port, "GET", "/health")[1].get("idle") is False)
-    server.send_signal(signal.SIGTERM)
-    _, stderr = server.communicate(timeout=PATIENCE)
-    client.join(PATIENCE)
-    assert server.returncode == 128 + signal.SIGTERM
-    assert stderr.strip().splitlines()[-1].startswith("error: terminated")
-    assert answers != [201]
-    assert files_in(tmp_path / "output") == []
-
-
-@pytest.mark.slow
 def test_the_real_task_gives_the_same_mask_each_time_and_leaves_without_a_word(
     process: Any, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gc_panther import memory
-from gc_panther.memory import keep_memory, release_memory
+from gc_panther.memory import keep_memory, release_memory, settle_memory
 
 
 class Link:
@@ -26,6 +26,18 @@ def test_objects_that_refer_to_each_other_are_let_go():
         assert kept() is None
     finally:
         gc.enable()
+
+
+def test_what_is_settled_is_left_out_of_later_searches():
+    settled = Link()
+    settle_memory()
+    later = Link()
+    try:
+        assert not any(found is settled for found in gc.get_objects())
+        assert any(found is later for found in gc.get_objects())
+        settled.itself = later.itself = None
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.skipif(
