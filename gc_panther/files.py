@@ -136,6 +136,8 @@ class _Staged:
                 _name(self.descriptor, self.path)
                 return
             temporary = _hidden(self.path, "part")
+            # Of a process that was killed; a name is only given where none is.
+            temporary.unlink(missing_ok=True)
             _name(self.descriptor, temporary)
         assert temporary is not None, "a staged file has one or the other"  # noqa: S101
         temporary.replace(self.path)

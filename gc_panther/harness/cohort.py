@@ -23,7 +23,7 @@ from typing import Any
 
 import pluggy
 
-from gc_panther.contract.outputs import as_json
+from gc_panther import interruption
 from gc_panther.errors import (
     GCPantherError,
     OutputError,
@@ -31,11 +31,10 @@ from gc_panther.errors import (
     UserError,
     describe,
 )
-from gc_panther.harness.cohort_plan import Planned, counted, plan_cohort, printable
+from gc_panther.harness.cohort_plan import Planned, plan_cohort, printable
 from gc_panther.harness.cohort_record import (
     PROVENANCE,
     Recipe,
-    file_digest,
     image_digest,
     read_report,
     recipe_of,
@@ -44,17 +43,17 @@ from gc_panther.harness.cohort_record import (
 from gc_panther.harness.cohort_resume import kept_outcomes
 from gc_panther.harness.cohort_table import TABLE, CohortTable, Outcome
 from gc_panther.harness.engine import Choices, Engine, check_sockets, told_to_plugins
+from gc_panther.harness.engine import Work as Told
 from gc_panther.harness.predict import image_slug, read_case, write_results
 from gc_panther.harness.progress import shown_progress
 from gc_panther.memory import release_memory, settle_memory
 from gc_panther.settings import Settings
 from gc_panther.task import Task
+from gc_panther.text import count
 
 logger = logging.getLogger(__name__)
 
 LOCK = ".cohort.lock"
-#: Where a case's files are written under short names before they take their places.
-STAGING = ".cohort.part"
 #: Errors that the next image would meet as well.
 _LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 #: With less free space, an error of writing is taken for a full disk; bytes.
@@ -106,7 +105,7 @@ def cohort(
         there = [one for one in plan if os.path.lexists(one.mask)]
         if there and not (keep or overwrite):
             raise UserError(
-                f"{len(there)} of {counted(len(plan), 'mask')} are already there",
+                f"{len(there)} of {count(len(plan), 'mask')} are already there",
                 where=mask_folder,
                 fix="--continue keeps those that still hold, --overwrite makes all masks anew",
             )
@@ -134,7 +133,7 @@ def check_outcomes(outcomes: Sequence[Outcome], mask_folder: Path) -> None:
     failed = [one for one in outcomes if one.status == "failed"]
     if failed:
         raise ProcessingError(
-            f"{len(failed)} of {counted(len(outcomes), 'image')} failed, the first is "
+            f"{len(failed)} of {count(len(outcomes), 'image')} failed, the first is "
             f"{failed[0].name} ({failed[0].error})",
             fix=f"All reasons are in {mask_folder / TABLE}; --continue tries these images again",
         )
@@ -193,6 +192,7 @@ def _segment_all(work: _Work, waiting: Sequence[Planned], table: CohortTable) ->
     outcomes: dict[str, Outcome] = {}
     seconds: list[float] = []
     for number, one in enumerate(waiting):
+        interruption.check()
         left = _time_left(seconds, len(waiting) - number)
         logger.info("image %d of %d%s: %s", number + 1, len(waiting), left, one.name)
         begin = time.perf_counter()
@@ -211,10 +211,10 @@ def _segment(work: _Work, one: Planned) -> Outcome:
         OutputError, OSError: what came out cannot be written; nor could the next image's.
     """
     try:
-        with told_to_plugins(work.manager, work.engine.task):
-            report = _make_results(work, one)
+        with told_to_plugins(work.manager, work.engine.task) as told:
+            report = _make_results(work, one, told)
     except Exception as error:  # the others' masks do not depend on this one
-        if _is_lasting(error, work.folder):
+        if _is_lasting(error, work.folder, work.engine.scratch):
             raise
         if not isinstance(error, GCPantherError):
             logger.info(traceback.format_exc())
@@ -226,91 +226,43 @@ def _segment(work: _Work, one: Planned) -> Outcome:
     return Outcome(one.name, "done", report)
 
 
-def _make_results(work: _Work, one: Planned) -> dict[str, Any]:
-    """Read, segment, write all files of the case, and put them in their places.
+def _make_results(work: _Work, one: Planned, told: Told) -> dict[str, Any]:
+    """Read, segment, and write all files of the case, the mask as the last to appear.
 
     Raises:
         GCPantherError: with what was wrong; earlier results are as they were.
     """
     one.check(work.folder)
     # Before it is read: if it changes meanwhile, the record is that of another image.
-    record = work.recipe.record(image_digest(one.image))
-    case = read_case(work.slug, one.image)
+    record = work.recipe.record(image_digest(one.image), picture=work.pictures)
+    case = told.case = read_case(work.slug, one.image)
     with shown_progress(transient=True) as progress:
         segmentation, report = work.engine.process(case, progress)
-    with _staging(work.folder) as staging:
-        staged = one.staged_in(staging)
-        write_results(
-            work.engine,
-            case,
-            segmentation,
-            report,
-            mask_path=staged.mask,
-            report_path=None,
-            picture_path=staged.picture if work.pictures else None,
-        )
-        record |= {"mask": file_digest(staged.mask), "picture": work.pictures}
-        report |= {"mask": printable(str(one.mask)), PROVENANCE: record}
-        staged.report.write_bytes(as_json(report))
-        _put_in_place(staged, one, picture=work.pictures)
+    report[PROVENANCE] = record
+    if not work.pictures and record_in(read_report(one.report)).get("picture"):
+        # It shows the earlier mask.
+        one.picture.unlink(missing_ok=True)
+    write_results(
+        work.engine,
+        case,
+        segmentation,
+        report,
+        mask_path=one.mask,
+        report_path=one.report,
+        picture_path=one.picture if work.pictures else None,
+    )
     return report
 
 
-@contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """An empty folder, on the same file system as the results."""
-    staging = folder / STAGING
-    # Of a run that was killed.
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _put_in_place(staged: Planned, one: Planned, *, picture: bool) -> None:
-    """Move the files of a case to their places, the mask last.
-
-    Raises:
-        OutputError: their folder cannot be made or written.
-    """
-    try:
-        one.mask.parent.mkdir(parents=True, exist_ok=True)
-        for path in (staged.picture, staged.report, staged.mask):
-            if path.exists():
-                _flush(path)
-        if picture:
-            staged.picture.replace(one.picture)
-        elif record_in(read_report(one.report)).get("picture"):
-            # Of the earlier mask.
-            one.picture.unlink(missing_ok=True)
-        staged.report.replace(one.report)
-        staged.mask.replace(one.mask)
-        _flush(one.mask.parent)
-    except OSError as error:
-        raise OutputError(
-            f"the results cannot be put in place ({error.strerror})",
-            where=one.mask,
-            fix="Check the folder and the free space",
-        ) from error
-
-
-def _flush(path: Path) -> None:
-    """Have a file's content, or a folder's names, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _is_lasting(error: BaseException | None, folder: Path) -> bool:
+def _is_lasting(error: BaseException | None, *folders: Path) -> bool:
     """Whether the next image would fail for the same reason: the disk is full, or read-only."""
     if isinstance(error, UserError):
         return False
-    if isinstance(error, OutputError) and shutil.disk_usage(folder).free < _HARDLY_ANY_SPACE:
-        return True
+    if isinstance(error, OutputError):
+        # Image libraries do not say why they could not write.
+        free = min(shutil.disk_usage(folder).free for folder in folders)
+        if free < _HARDLY_ANY_SPACE:
+            return True
     while error is not None:
         if isinstance(error, OSError) and error.errno in _LASTING:
             return True

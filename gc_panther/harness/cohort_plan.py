@@ -48,10 +48,6 @@ class Planned:
         """The picture beside the mask."""
         return self.mask.with_name(f"{_without_ending(self.mask)}.png")
 
-    def staged_in(self, folder: Path) -> Planned:
-        """The same image with short names for its results, before they take their places."""
-        return Planned(self.name, self.image, folder / f"case{_ending(self.mask)}")
-
     def check(self, mask_folder: Path) -> None:
         """Refuse, before any work, results that could not take their places.
 
@@ -139,11 +135,6 @@ def printable(name: str) -> str:
         else letter.encode("unicode_escape").decode("ascii")
         for letter in name
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things, such as "1 mask" or "2 masks"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _files(folder: Path) -> Iterator[Path]:

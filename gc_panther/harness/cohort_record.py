@@ -1,8 +1,8 @@
 """What a cohort's masks were made of, so that an earlier mask is kept only where it still holds.
 
-The record is a part of the run report, ``provenance``: digests (SHA-256) of the image, of the
-weights and of the mask itself, the task with its version, and the options. The device is left out:
-it changes a mask by rounding only.
+The record is a part of the run report, ``provenance``: digests (SHA-256) of the image and of the
+weights, the task with its version, and the options. The device is left out: it changes a mask by
+rounding only. The mask's own digest is in the report as ``mask_sha256``.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ class Recipe:
     options: Mapping[str, Any]
     weights: Mapping[str, str]
 
-    def record(self, image: str) -> dict[str, Any]:
-        """The record of a mask, still without the mask's own digest.
+    def record(self, image: str, *, picture: bool) -> dict[str, Any]:
+        """The record of a mask.
 
         Args:
             image: the image's digest.
+            picture: whether there is a picture of it.
         """
         return {
             "image": image,
@@ -58,6 +59,7 @@ class Recipe:
             "versions": dict(self.versions),
             "options": dict(self.options),
             "weights": dict(self.weights),
+            "picture": picture,
         }
 
 
@@ -120,9 +122,9 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def record_in(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The record that a run report holds; empty if there is none."""
+    """The record that a run report holds; empty if there is none, or no digest of the mask."""
     record = report.get(PROVENANCE)
-    return record if isinstance(record, dict) and "mask" in record else {}
+    return record if isinstance(record, dict) and "mask_sha256" in report else {}
 
 
 def differences(record: Mapping[str, Any], recipe: Recipe) -> list[str]:
@@ -148,7 +150,7 @@ def differences(record: Mapping[str, Any], recipe: Recipe) -> list[str]:
 
 def short_digest(record: Mapping[str, Any]) -> str:
     """A few digits that tell masks apart which were not made in the same way of the same image."""
-    made_of = {key: value for key, value in record.items() if key not in ("mask", "picture")}
+    made_of = {key: value for key, value in record.items() if key != "picture"}
     text = json.dumps(made_of, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:SHORT] if made_of else ""
 

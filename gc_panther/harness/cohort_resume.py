@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gc_panther.errors import GCPantherError, UserError
-from gc_panther.harness.cohort_plan import Planned, counted, printable
+from gc_panther.harness.cohort_plan import Planned, printable
 from gc_panther.harness.cohort_record import (
     Recipe,
     differences,
@@ -17,6 +17,7 @@ from gc_panther.harness.cohort_record import (
     record_in,
 )
 from gc_panther.harness.cohort_table import CohortTable, Outcome
+from gc_panther.text import count
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def kept_outcomes(
     reasons: dict[str, list[str]] = {}
     for one in there:
         report, status = read_report(one.report), table.status(one.name)
-        if _is_foreign(one, record_in(report), status):
+        if _is_foreign(one, report, status):
             foreign.append(one)
         elif reason := _why_anew(one, report, status, recipe, pictures=pictures):
             reasons.setdefault(reason, []).append(one.name)
@@ -49,26 +50,26 @@ def kept_outcomes(
     if foreign:
         were = "was" if len(foreign) == 1 else "were"
         raise UserError(
-            f"{counted(len(foreign), 'mask')} {were} not made by gc-panther cohort, or changed "
+            f"{count(len(foreign), 'mask')} {were} not made by gc-panther cohort, or changed "
             f"afterwards; the first is {printable(foreign[0].mask.name)}",
             where=foreign[0].mask.parent,
             fix="Move such masks away, or --overwrite replaces them",
         )
-    logger.info("%d of %s kept", len(kept), counted(len(there), "mask"))
+    logger.info("%d of %s kept", len(kept), count(len(there), "mask"))
     for reason, names in reasons.items():
-        logger.info("%s made anew (%s): %s", counted(len(names), "mask"), reason, ", ".join(names))
+        logger.info("%s made anew (%s): %s", count(len(names), "mask"), reason, ", ".join(names))
     return kept
 
 
-def _is_foreign(one: Planned, record: dict[str, Any], status: str) -> bool:
+def _is_foreign(one: Planned, report: dict[str, Any], status: str) -> bool:
     """Whether a mask may be a person's work: not written by the cohort, or changed since."""
     if status == "waiting":
         # Interrupted while the new files took the places of the old ones.
         return False
-    if not record:
+    if not record_in(report):
         return not status
     try:
-        return file_digest(one.mask) != record["mask"]
+        return file_digest(one.mask) != report["mask_sha256"]
     except OSError:
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def write_results(
         engine: what has segmented the case.
         case: a case of one image.
         segmentation: what :meth:`Engine.process` returned.
-        report: the run report; ``mask`` is added.
+        report: the run report; ``mask`` and ``mask_sha256`` are added.
         mask_path: its ending chooses the format; an existing file is replaced.
         report_path: where the run report goes, if anywhere.
         picture_path: where a PNG of the mask over the image goes, if anywhere.
@@ -126,7 +127,9 @@ def write_results(
     mask = Volume(segmentation.mask.array_zyx, image.geometry)
     report["mask"] = str(mask_path)
     with staged_files() as staged:
-        staged.write(mask_path, encode_image(mask, mask_path, engine.scratch))
+        content = encode_image(mask, mask_path, engine.scratch)
+        report["mask_sha256"] = hashlib.sha256(content).hexdigest()
+        staged.write(mask_path, content)
         if picture_path is not None:
             from gc_panther.report.overlay import save_overlay
 

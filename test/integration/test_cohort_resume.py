@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -405,24 +406,33 @@ def test_an_old_picture_does_not_stay_beside_a_new_mask(
 
 @contextmanager
 def fault_at(step: int, error: BaseException) -> Iterator[list[str]]:
-    """Let the file operation of this number, counted from 0, fail once."""
+    """Let file operations fail from this number on, counted from 0.
+
+    A full disk lets no file be written or named; of a process that was killed nothing comes any
+    more, also no clearing up.
+    """
+    operations = ["fsync", "link", "replace"]
+    if not isinstance(error, OSError):
+        operations.append("unlink")
     steps: list[str] = []
 
     def counted(name: str, function: Any) -> Any:
         def call(*arguments: Any, **more: Any) -> Any:
             steps.append(name)
-            if len(steps) == step + 1:
+            if len(steps) > step:
                 raise error
             return function(*arguments, **more)
 
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("fsync", "replace"):
+        for name in operations:
             patch.setattr(os, name, counted(name, getattr(os, name)))
         yield steps
 
 
+# Two runs for each of some twenty operations take several seconds.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overwrite", "error"),
     [(False, OSError(errno.ENOSPC, "No space left on device")), (True, KeyboardInterrupt())],
@@ -465,7 +475,8 @@ def test_after_any_interruption_continue_ends_as_if_there_had_been_none(
             assert picture.exists(), step
         else:
             assert not overwrite, step
-        begun = contents(masks) != contents(earlier)
+        # The table says that masks are to be replaced, before anything else is done.
+        begun = contents(masks).get("cohort.csv") != contents(earlier).get("cohort.csv")
         assert segment("--continue", "--pictures") == 0, step
         if overwrite and not begun:
             assert set(statuses(masks).values()) == {"kept"}, step
@@ -475,13 +486,22 @@ def test_after_any_interruption_continue_ends_as_if_there_had_been_none(
     assert step > 10, "a case's files take more operations"
 
 
-def test_what_a_killed_run_left_is_cleared_away(segment: Callable[..., int], masks: Path) -> None:
-    (masks / ".cohort.part").mkdir(parents=True)
-    (masks / ".cohort.part/case.mha").touch()
-    assert segment() == 0
-    assert sorted(contents(masks)) == [
-        "a/one.json", "a/one.nii.gz", "cohort.csv", "two.json", "two.mha",
-    ]  # fmt: skip
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_cohort_with_whole_cases_only(
+    segment: Callable[..., int], toy_plugin: Any, masks: Path, capfd: Any, number: int
+) -> None:
+    def signalled(mask: np.ndarray) -> np.ndarray:
+        if len(toy_plugin.runs) == 2:
+            signal.raise_signal(number)
+        return mask
+
+    toy_plugin.change = signalled
+    assert segment("--pictures") == 128 + number
+    assert len(capfd.readouterr().err.splitlines()) == 1
+    assert sorted(contents(masks)) == ["a/one.json", "a/one.nii.gz", "a/one.png", "cohort.csv"]
+    assert statuses(masks) == {NAMES[0]: "done", NAMES[1]: "waiting"}
+    assert segment("--continue", "--pictures") == 0
+    assert statuses(masks) == {NAMES[0]: "kept", NAMES[1]: "done"}
 
 
 # Names

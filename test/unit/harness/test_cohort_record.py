@@ -32,7 +32,7 @@ RECIPE = Recipe("task1", {"gc_panther": "1"}, {"folds": None, "combine": "vote"}
     ],
 )
 def test_differences_are_named(now: Recipe, said: list[str]) -> None:
-    assert differences(json.loads(json.dumps(RECIPE.record("image"))), now) == said
+    assert differences(json.loads(json.dumps(RECIPE.record("image", picture=True))), now) == said
 
 
 def test_a_damaged_record_differs() -> None:

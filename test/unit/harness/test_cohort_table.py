@@ -32,10 +32,10 @@ def test_a_report_fills_the_row(tmp_path: Path) -> None:
         "notes": ["One.", "Two."],
         "warnings": ["The image has few grey levels.", "Demonstration weights."],
         "empty_mask": "kept empty",
+        "mask_sha256": "b",
         "models": {"task1": {"kind": "demonstration"}, "mr": {"kind": None}},
         "provenance": {
             "image": "a",
-            "mask": "b",
             "weights": {"task1": "0123456789abcdef", "mr": "fedcba9876543210"},
         },
     }
@@ -57,7 +57,8 @@ def test_a_report_fills_the_row(tmp_path: Path) -> None:
 def test_the_digest_is_of_what_a_mask_was_made_of(tmp_path: Path) -> None:
     table = CohortTable(tmp_path, TASK)
     for name, image, mask in (("1", "a", "b"), ("2", "a", "c"), ("3", "d", "b")):
-        table.put(Outcome(name, "done", {"provenance": {"image": image, "mask": mask}}))
+        report = {"provenance": {"image": image}, "mask_sha256": mask}
+        table.put(Outcome(name, "done", report))
     table.write()
     first, same, other = (row["digest"] for row in rows_of(tmp_path))
     assert first == same != other
