@@ -51,7 +51,18 @@ class GCPantherError(Exception):
         line = self.what if not self.where else f"{self.what}: {self.where}"
         if self.fix:
             line = f"{line}. {self.fix}"
-        return " ".join(line.split())
+        return _on_one_line(line)
+
+
+def _on_one_line(text: str) -> str:
+    """A text without line ends, and with escapes for what a terminal would obey or cannot show.
+
+    File names may hold all of it.
+    """
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode()
+        for sign in " ".join(text.split())
+    )
 
 
 class ProcessingError(GCPantherError):
@@ -131,7 +142,7 @@ def describe(error: BaseException) -> tuple[str, int]:
 
 def error_line(message: str) -> str:
     """The one line for stderr."""
-    return " ".join(f"error: {message}".split())[:LONGEST_ERROR]
+    return _on_one_line(f"error: {message}")[:LONGEST_ERROR]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 import pluggy
 
+from gc_panther import interruption
 from gc_panther.case import Case, Segmentation, Volume
 from gc_panther.contract.outputs import as_json, encode_image, encode_picture
 from gc_panther.errors import InputError, UserError
@@ -89,7 +90,9 @@ def read_case(slug: str, image_path: Path) -> Case:
 
     Raises:
         InputError: the image cannot be read.
+        Interrupted: a signal asked the work to stop.
     """
+    interruption.check()
     try:
         image = read_image(image_path)
     except OSError as error:

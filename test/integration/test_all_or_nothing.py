@@ -292,6 +292,24 @@ def test_an_image_path_that_no_file_system_has_is_one_line(
     assert "internal error" not in line
 
 
+def test_names_as_long_as_a_file_system_takes(
+    commands: Any, toy_command_line: CommandLine, tmp_path: Path
+) -> None:
+    """No temporary name is longer than the file's own."""
+    name = "n" * 251
+    (tmp_path / "scans/scan.mha").rename(tmp_path / f"scans/{name[:250]}.mha")
+    assert toy_command_line(commands["cohort"]) == 0
+    assert (tmp_path / f"masks/{name[:250]}.mha").exists()
+    image = f"scans/{name[:250]}.mha"
+    command = ["predict", "toy", image, "-o", f"{name}.mha", "--device", "cpu"]
+    assert toy_command_line(command) == 0
+    (tmp_path / "input/images/toy-folder/0f0e.mha").rename(
+        tmp_path / f"input/images/toy-folder/{name}.mha"
+    )
+    assert toy_command_line(commands["run"]) == 0
+    assert (tmp_path / f"output/images/toy-mask/{name}.mha").exists()
+
+
 RISK = Socket("toy-risk", "toy-risk.json", "Value")
 
 

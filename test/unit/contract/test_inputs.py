@@ -215,3 +215,10 @@ def test_a_name_is_what_fits_on_a_line(tmp_path: Path) -> None:
     name = find_inputs(folder, TwoInterfaces()).name
     assert name.startswith("a_error: b_ccc")
     assert len(name) == 255
+
+
+def test_names_in_a_message_cannot_command_a_terminal(tmp_path: Path) -> None:
+    folder = put(tmp_path, None, "images/a/\x1b[2J\n.mha", os.fsdecode(b"images/a/\xff.mha"))
+    with pytest.raises(InputError) as caught:
+        find_inputs(folder, TwoInterfaces())
+    assert r"(\x1b[2J .mha, \udcff.mha)" in str(caught.value)
