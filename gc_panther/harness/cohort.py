@@ -236,7 +236,7 @@ def _make_results(work: _Work, one: Planned) -> dict[str, Any]:
     # Before it is read: if it changes meanwhile, the record is that of another image.
     record = work.recipe.record(image_digest(one.image))
     case = read_case(work.slug, one.image)
-    check_mask_format(one.mask, case.images[work.slug].geometry)
+    check_mask_format(one.mask, case.images[work.slug].geometry, work.engine.scratch)
     with shown_progress(transient=True) as progress:
         segmentation, report = work.engine.process(case, progress)
     with _staging(work.folder) as staging:

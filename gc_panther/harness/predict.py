@@ -52,7 +52,7 @@ def predict(
         slug = image_slug(task)
         check_targets(image_path, mask_path, report=report_path, picture=picture_path)
         case = work.case = read_case(slug, image_path)
-        check_mask_format(mask_path, case.images[slug].geometry)
+        check_mask_format(mask_path, case.images[slug].geometry, settings.scratch)
         with Engine(task, manager, settings, choices) as engine:
             with shown_progress() as progress:
                 segmentation, report = engine.process(case, progress)

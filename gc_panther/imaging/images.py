@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -177,15 +178,29 @@ def encode_image(
         scratch: a folder for temporary files; the system's where none is given.
 
     Raises:
-        OutputError: the folder for temporary files cannot be written.
+        OutputError: the folder for temporary files cannot be written, or the format cannot hold
+            the image.
     """
-    try:
+    with _temporary_folder(scratch) as folder:
         # Under a name of its own: SimpleITK ends the process over names that are not UTF-8.
-        with tempfile.TemporaryDirectory(prefix="gc_panther-", dir=scratch) as folder:
-            path = Path(folder) / f"image{ending}"
+        path = folder / f"image{ending}"
+        try:
             sitk.WriteImage(to_sitk(volume), str(path), useCompression=compress)
-            return path.read_bytes()
-    except (RuntimeError, OSError) as error:
+        except RuntimeError as error:
+            raise OutputError(
+                f"the image cannot be written as {ending}{_reason(error)}",
+                where=folder,
+                fix="Check the free space there, or choose .mha",
+            ) from error
+        return path.read_bytes()
+
+
+@contextmanager
+def _temporary_folder(scratch: Path | None) -> Iterator[Path]:
+    try:
+        with tempfile.TemporaryDirectory(prefix="gc_panther-", dir=scratch) as folder:
+            yield Path(folder)
+    except OSError as error:
         raise OutputError(
             f"the folder for temporary files cannot be written{_reason(error)}",
             where=scratch or tempfile.gettempdir(),
@@ -193,7 +208,7 @@ def encode_image(
         ) from error
 
 
-def check_mask_format(path: Path, geometry: Geometry) -> None:
+def check_mask_format(path: Path, geometry: Geometry, scratch: Path | None = None) -> None:
     """Refuse a file for a mask that would not lie where the image does, before any work.
 
     A blank mask on the image's grid is written and read back.
@@ -201,22 +216,23 @@ def check_mask_format(path: Path, geometry: Geometry) -> None:
     Args:
         path: the mask's file; nothing is written there.
         geometry: the image's.
+        scratch: a folder for temporary files; the system's where none is given.
 
     Raises:
+        OutputError: the folder for temporary files cannot be written.
         UserError: the format is not one of :data:`MASK_ENDINGS`, or cannot hold the grid.
     """
     check_mask_ending(path)
     ending = image_ending(path)
     blank = Volume(np.zeros(geometry.shape_zyx, np.uint8), geometry)
-    with tempfile.TemporaryDirectory(prefix="gc_panther-") as folder:
-        trial = Path(folder) / f"blank{ending}"
-        trial.write_bytes(encode_image(blank, ending))
+    with _temporary_folder(scratch) as folder:
+        trial = folder / f"blank{ending}"
+        trial.write_bytes(encode_image(blank, ending, scratch=scratch))
         try:
             off_mm = farthest_mm(geometry, read_image(trial).geometry)
+            reason = f"a voxel would lie {off_mm:.3g} mm away"
         except InputError as error:
             off_mm, reason = float("inf"), error.what
-        else:
-            reason = f"a voxel would lie {off_mm:.3g} mm away"
     if off_mm > _PLACE_TOLERANCE_MM:
         raise UserError(
             f"{ending} cannot hold the image's grid ({reason})",
