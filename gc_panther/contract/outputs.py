@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gc_panther.case import Geometry, Volume
 from gc_panther.errors import OutputError
-from gc_panther.imaging.images import write_image
+from gc_panther.imaging import images
 from gc_panther.task import Task
 
 RESULTS_FILE = "results.json"
@@ -86,10 +86,7 @@ def encode_image(volume: Volume, path: Path, scratch: Path) -> bytes:
     Raises:
         OutputError: the format is unknown, or the folder for temporary files cannot be written.
     """
-    ending = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix
-    with _temporary(scratch, f"image{ending}") as file:
-        write_image(volume, file)
-        return file.read_bytes()
+    return images.encode_image(volume, images.image_ending(path), scratch=scratch)
 
 
 def encode_picture(draw: Callable[[Path], object], scratch: Path) -> bytes:

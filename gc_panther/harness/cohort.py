@@ -46,6 +46,7 @@ from gc_panther.harness.engine import Choices, Engine, check_sockets, told_to_pl
 from gc_panther.harness.engine import Work as Told
 from gc_panther.harness.predict import image_slug, read_case, write_results
 from gc_panther.harness.progress import shown_progress
+from gc_panther.imaging.images import check_mask_format
 from gc_panther.memory import release_memory, settle_memory
 from gc_panther.settings import Settings
 from gc_panther.task import Task
@@ -236,6 +237,7 @@ def _make_results(work: _Work, one: Planned, told: Told) -> dict[str, Any]:
     # Before it is read: if it changes meanwhile, the record is that of another image.
     record = work.recipe.record(image_digest(one.image), picture=work.pictures)
     case = told.case = read_case(work.slug, one.image)
+    check_mask_format(one.mask, case.images[work.slug].geometry, work.engine.scratch)
     with shown_progress(transient=True) as progress:
         segmentation, report = work.engine.process(case, progress)
     report[PROVENANCE] = record

@@ -11,11 +11,11 @@ import pluggy
 from gc_panther import interruption
 from gc_panther.case import Case, Segmentation, Volume
 from gc_panther.contract.outputs import as_json, encode_image, encode_picture
-from gc_panther.errors import InputError, UserError
+from gc_panther.errors import UserError
 from gc_panther.files import check_distinct, check_target, staged_files
 from gc_panther.harness.engine import Choices, Engine, check_sockets, told_to_plugins
 from gc_panther.harness.progress import shown_progress
-from gc_panther.imaging.images import TWO_FILE_ENDINGS, read_image
+from gc_panther.imaging.images import check_mask_ending, check_mask_format, read_image
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 
@@ -38,7 +38,7 @@ def predict(
         manager: the plugins.
         settings: the environment.
         choices: device, weights and inference options.
-        image_path: in any format SimpleITK reads.
+        image_path: in any format that :func:`~gc_panther.imaging.images.read_image` reads.
         mask_path: its ending chooses the format; an existing file is replaced.
         report_path: where the run report goes, if anywhere.
         picture_path: where a PNG of the mask over the image goes, if anywhere.
@@ -54,6 +54,7 @@ def predict(
         slug = image_slug(task)
         check_targets(image_path, mask_path, report=report_path, picture=picture_path)
         case = work.case = read_case(slug, image_path)
+        check_mask_format(mask_path, case.images[slug].geometry, settings.scratch)
         with Engine(task, manager, settings, choices) as engine:
             with shown_progress() as progress:
                 segmentation, report = engine.process(case, progress)
@@ -93,13 +94,7 @@ def read_case(slug: str, image_path: Path) -> Case:
         Interrupted: a signal asked the work to stop.
     """
     interruption.check()
-    try:
-        image = read_image(image_path)
-    except OSError as error:
-        raise InputError(
-            f"the image file cannot be read ({error.strerror})", where=image_path
-        ) from error
-    return Case(_stem(image_path), {slug: image}, {slug: image_path})
+    return Case(_stem(image_path), {slug: read_image(image_path)}, {slug: image_path})
 
 
 def write_results(
@@ -169,8 +164,7 @@ def check_targets(
             raise UserError("the folder does not exist", where=target.parent, fix="Make it first")
     if picture is not None and picture.suffix.lower() != ".png":
         raise UserError("pictures are PNG files", where=picture, fix="Let its name end in .png")
-    if mask.suffix.lower() in TWO_FILE_ENDINGS or not mask.suffix:
-        raise UserError("the mask's format is not known", where=mask, fix="Use .mha or .nii.gz")
+    check_mask_ending(mask)
 
 
 def _stem(path: Path) -> str:

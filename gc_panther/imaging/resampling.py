@@ -9,9 +9,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from gc_panther.case import XYZ, Geometry, Volume
+from gc_panther.imaging.checks import check_voxels
 from gc_panther.imaging.geometry import physical_points
-from gc_panther.imaging.headers import check_voxels
 from gc_panther.imaging.images import to_sitk
+from gc_panther.memory import check_memory
 
 _INTERPOLATORS = {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor}
 
@@ -59,7 +60,12 @@ def resample(
     # same image stored in another order gives the same result to the last bit.
     plain = Geometry(volume.geometry.size_xyz, volume.geometry.spacing_xyz)
     target = resampled_geometry(plain, spacing_xyz)
-    check_voxels(target.size_xyz, where="image", doing=f"resampled to {spacing_xyz} mm")
+    doing = f"resampled to {'×'.join(f'{mm:g}' for mm in spacing_xyz)} mm"
+    check_voxels(target.size_xyz, where="image", doing=doing)
+    # SimpleITK's copy of the image, and what it makes of it, there and here.
+    result = 4 if interpolator == "linear" else volume.array_zyx.itemsize
+    needed = volume.array_zyx.nbytes + 2 * result * math.prod(target.size_xyz)
+    check_memory(needed, doing=doing, where="image")
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(target.size_xyz)
     resampler.SetOutputSpacing(target.spacing_xyz)

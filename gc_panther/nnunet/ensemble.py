@@ -17,9 +17,11 @@ import torch
 
 from gc_panther.case import Volume
 from gc_panther.errors import WeightsError, clear_memory_errors
+from gc_panther.memory import check_memory
 from gc_panther.nnunet.adaptive import Doubt, run_adaptively
 from gc_panther.nnunet.anytime import FoldsInTime
 from gc_panther.nnunet.backends import choose_runner
+from gc_panther.nnunet.estimates import Grids, stages
 from gc_panther.nnunet.folds import Folds, WindowedImage, add_probabilities
 from gc_panther.nnunet.model_folder import ModelFolder
 from gc_panther.nnunet.network import build_network, fitting_plans
@@ -146,10 +148,23 @@ class Ensemble:
         with ThreadPoolExecutor(1) as beside:
             ready = beside.submit(self._folds.load, next(iter(self._folds)))
             with run.clock.stage("preprocess"):
-                prepared = preprocess(volume, self._plans, self._configuration)
+                prepared = preprocess(
+                    volume,
+                    self._plans,
+                    self._configuration,
+                    lambda grids: self._check_memory(grids, run),
+                )
             with run.clock.stage("compile"):
                 ready.result()
         return prepared, self._windowed(prepared.data)
+
+    def _check_memory(self, grids: Grids, run: CaseRun) -> None:
+        """Refuse an image that needs more memory than there is, in whatever stage."""
+        # Within a time limit, and adaptively, the folds' logits are combined at the end.
+        at_the_end = run.deadline is not None or self._options.mode == "adaptive"
+        kept = len(self._folds) if at_the_end else 2
+        for doing, needed in stages(grids, self._heads, kept).items():
+            check_memory(needed, doing=doing, where="image")
 
     def _all_folds(
         self, image: WindowedImage, mirroring: Sequence[Axes], run: CaseRun

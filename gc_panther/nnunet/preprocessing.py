@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from gc_panther.case import Volume
 from gc_panther.errors import WeightsError
-from gc_panther.imaging.headers import check_voxels
+from gc_panther.imaging.checks import check_voxels
+from gc_panther.nnunet.estimates import Grids
 from gc_panther.nnunet.resampling import resample
 
 Box = tuple[tuple[int, int], ...]
@@ -39,7 +41,12 @@ class NetworkInput:
         return tuple(stop - start for start, stop in self.box)
 
 
-def preprocess(volume: Volume, plans_manager: Any, configuration: Any) -> NetworkInput:
+def preprocess(
+    volume: Volume,
+    plans_manager: Any,
+    configuration: Any,
+    check: Callable[[Grids], None] = lambda _: None,
+) -> NetworkInput:
     """Transpose, crop to non-zero, normalise and resample a single-channel image.
 
     Gives the array of ``DefaultPreprocessor.run_case_npy``
@@ -51,6 +58,7 @@ def preprocess(volume: Volume, plans_manager: Any, configuration: Any) -> Networ
         volume: an image in the orientation the network was trained on.
         plans_manager: nnU-Net's PlansManager.
         configuration: its ConfigurationManager.
+        check: refuses an image by the shapes that it is about to take.
 
     Raises:
         InputError: the image would become too large at the network's spacing.
@@ -69,16 +77,18 @@ def preprocess(volume: Volume, plans_manager: Any, configuration: Any) -> Networ
     # because float32 means depend on it.
     image = volume.array_zyx.astype(np.float32, order="C").transpose(axes)
     spacing = tuple(float(volume.geometry.spacing_zyx[axis]) for axis in axes)
+    target = configuration.spacing
     data, outside, box = _crop_to_nonzero(image, any(configuration.use_mask_for_norm))
+    shape = np.maximum(compute_new_shape(data.shape, spacing, target), 1)
+    check_voxels(shape, where="image", doing="resampled for the network")
+    patch = tuple(int(size) for size in configuration.patch_size)
+    check(Grids(image.shape, data.shape, tuple(int(n) for n in shape), patch))
     data = DefaultPreprocessor(verbose=False)._normalize(
         data[None],
         outside[None],
         configuration,
         plans_manager.foreground_intensity_properties_per_channel,
     )
-    target = configuration.spacing
-    shape = np.maximum(compute_new_shape(data.shape[1:], spacing, target), 1)
-    check_voxels(shape, where="image", doing="resampled for the network")
     data = resample(data, shape, spacing, target, configuration.resampling_fn_data)
     return NetworkInput(np.ascontiguousarray(data), spacing, image.shape, box)
 

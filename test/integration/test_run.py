@@ -241,7 +241,7 @@ def test_predict_writes_a_mask_on_the_images_grid(
         (["-o", "mask.mha", "--report", "folder/../mask.mha"], "would replace the mask"),
         (["-o", "mask.mha", "--report", "p", "--picture", "p"], "would replace the report"),
         (["-o", "mask.mha", "--report", "scan.mha"], "the report would replace the image"),
-        (["-o", "mask.mhd"], "format is not known"),
+        (["-o", "mask.mhd"], "masks are not written as .mhd"),
         (["-o", "mask.mha", "--combine", "magic"], "no combine mode 'magic'"),
         (["-o", "mask.mha", "--step-size", "0"], "step size"),
         (["-o", "mask.mha", "--folds", "x"], "--folds is 'x', which is not a valid list of folds"),

@@ -1,4 +1,5 @@
 import gc
+import resource
 import subprocess
 import sys
 import weakref
@@ -7,7 +8,14 @@ import numpy as np
 import pytest
 
 from gc_panther import memory
-from gc_panther.memory import keep_memory, release_memory, settle_memory
+from gc_panther.errors import InputError
+from gc_panther.memory import (
+    available_memory,
+    check_memory,
+    keep_memory,
+    release_memory,
+    settle_memory,
+)
 
 
 class Link:
@@ -87,3 +95,109 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_keeping_memory_is_no_error_in_another_c_library(monkeypatch):
     monkeypatch.setattr(memory, "C_LIBRARY", object())
     keep_memory()
+
+
+@pytest.fixture
+def system(tmp_path):
+    """A file system in which Linux describes a machine with 8 GB free."""
+
+    def write(**files):
+        content = {"proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:  8000000 kB\n", **files}
+        for name, text in content.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return write
+
+
+MIB = 1 << 20
+
+
+def group(limit, used, stat=""):
+    return {"memory.max": str(limit), "memory.current": str(used), "memory.stat": stat}
+
+
+def old_group(limit, used, stat=""):
+    return {
+        "memory.limit_in_bytes": str(limit),
+        "memory.usage_in_bytes": str(used),
+        "memory.stat": stat,
+    }
+
+
+def below(folder, files):
+    return {f"sys/fs/cgroup/{folder}{name}": text for name, text in files.items()}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8_000_000 * 1024),
+        ({"proc/self/cgroup": "0::/\n", **below("", group(4 * MIB, MIB))}, 3 * MIB),
+        ({"proc/self/cgroup": "0::/\n", **below("", group("max", MIB))}, 8_000_000 * 1024),
+        (
+            # What is read can be thrown away again.
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                **below("a/b/", group(4 * MIB, 3 * MIB, f"anon 5\ninactive_file {MIB}\n")),
+            },
+            2 * MIB,
+        ),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                **below("a/", group(2 * MIB, MIB)),
+                **below("a/b/", group(4 * MIB, MIB)),
+            },
+            MIB,
+        ),
+        (
+            {
+                "proc/self/cgroup": "5:cpu:/x\n4:memory:/docker/0f0e\n0::/\n",
+                **below("memory/", old_group(5 * MIB, MIB, f"total_inactive_file {MIB}\n")),
+            },
+            5 * MIB,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:hugetlb,memory:/a\n",
+                **below("memory/a/", old_group(5 * MIB, 6 * MIB)),
+            },
+            0,
+        ),
+        ({"proc/meminfo": "nothing"}, float("inf")),
+        ({"proc/meminfo": "MemAvailable: many kB", "proc/self/cgroup": "0::/none"}, float("inf")),
+    ],
+)
+def test_what_machine_and_container_leave(system, files, expected):
+    assert available_memory(system(**files)) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "name"), [(resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")]
+)
+def test_what_the_process_own_limits_leave(system, monkeypatch, limit, name):
+    """The platform limits each process' data."""
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(
+        resource, "getrlimit", lambda kind: (5 * MIB, 9 * MIB) if kind == limit else unlimited
+    )
+    assert available_memory(system()) == 5 * MIB
+    assert available_memory(system(**{"proc/self/status": f"{name}:  1024 kB\n"})) == 4 * MIB
+
+
+def test_this_machine_has_memory():
+    assert available_memory() > 10 * MIB
+
+
+def test_what_needs_too_much_is_refused_with_the_figures(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 8e9)
+    check_memory(7.9e9, doing="read", where="image.mha")
+    with pytest.raises(
+        InputError, match=r"needs about 12.3 GB of memory when read, and 8 GB are available: im"
+    ):
+        check_memory(12.3e9, doing="read", where="image.mha")
+    with pytest.raises(InputError, match="about 123457 GB"):
+        check_memory(123456.7e9, doing="read", where="image.mha")

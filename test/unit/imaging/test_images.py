@@ -1,12 +1,24 @@
 import gzip
+import os
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from image_files import assert_refused
 
 from gc_panther.case import Geometry, Volume
-from gc_panther.errors import InputError, OutputError
-from gc_panther.imaging.images import from_sitk, read_image, to_sitk, write_image
+from gc_panther.errors import InputError, OutputError, UserError
+from gc_panther.imaging.images import (
+    MASK_ENDINGS,
+    check_mask_format,
+    farthest_mm,
+    from_sitk,
+    read_image,
+    to_sitk,
+    write_image,
+)
 
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
 GEOMETRY = Geometry((5, 4, 3), (0.7, 1.1, 3.3), (-10.123456, 20.5, 7.25), OBLIQUE)
@@ -46,12 +58,13 @@ def test_truth_values_become_uint8(volume):
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(volume, tmp_path, monkeypatch):
-    path = tmp_path / "mask.mha"
+    path = tmp_path / "masks" / "mask.mha"
+    path.parent.mkdir()
     write_image(volume, path)
     before = path.read_bytes()
 
     def fail(image, name, **options):
-        (tmp_path / name).write_bytes(b"half")
+        Path(name).write_bytes(b"half")
         raise RuntimeError("sitk::ERROR:\nthe disk is full")
 
     monkeypatch.setattr(sitk, "WriteImage", fail)
@@ -59,27 +72,101 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(volume, tmp_path, m
         write_image(volume, path)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["no-such-folder/mask.mha", "mask.unknown"])
-def test_places_and_formats_that_cannot_be_written(volume, tmp_path, name):
+def test_a_folder_that_is_not_there(volume, tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
-        write_image(volume, tmp_path / name)
+        write_image(volume, tmp_path / "no-such-folder" / "mask.mha")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["mask.mhd", "mask.nhdr", "mask.img"])
-def test_formats_of_two_files_are_refused(volume, tmp_path, name):
-    with pytest.raises(OutputError, match="needs two"):
-        write_image(volume, tmp_path / name)
+#: Formats of two files, without a direction, of two dimensions, of surfaces, and no format.
+OTHERS = ["mhd", "nhdr", "img", "vtk", "gipl", "tif", "png", "dcm", "stl", "jpg", "unknown", ""]
 
 
-def assert_refused(path, match):
-    with pytest.raises(InputError, match=match) as caught:
-        read_image(path)
-    assert str(path) in str(caught.value)
+@pytest.mark.parametrize("ending", OTHERS)
+def test_formats_that_are_not_written(volume, tmp_path, ending):
+    path = tmp_path / f"mask.{ending}".rstrip(".")
+    with pytest.raises(OutputError, match="images are not written as"):
+        write_image(volume, path)
+    with pytest.raises(UserError, match="masks are not written as"):
+        check_mask_format(path, volume.geometry)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", MASK_ENDINGS)
+def test_a_mask_lies_where_its_image_does(tmp_path, ending):
+    check_mask_format(tmp_path / f"mask{ending}", GEOMETRY)
+    assert not list(tmp_path.iterdir())
+
+
+SHEAR = Geometry((50, 40, 30), (1.0, 1.0, 3.0), (0.0, 0.0, 0.0), (1, 4e-4, 0, 0, 1, 0, 0, 0, 1))
+FAR = Geometry((50, 40, 30), (1.0, 1.0, 3.0), (54321.00195, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("geometry", [SHEAR, FAR], ids=["sheared", "far away"])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_grid_that_nifti_cannot_hold(tmp_path, geometry, ending):
+    with pytest.raises(UserError, match=r"cannot hold the image's grid .* Choose \.mha") as caught:
+        check_mask_format(tmp_path / f"mask{ending}", geometry)
     assert "\n" not in str(caught.value)
+    check_mask_format(tmp_path / "mask.mha", geometry)
+
+
+def test_grids_are_compared_at_the_farthest_corner():
+    spacing = replace(GEOMETRY, spacing_xyz=(0.7, 1.1, 3.3005))
+    assert farthest_mm(GEOMETRY, GEOMETRY) == 0
+    assert farthest_mm(GEOMETRY, spacing) == pytest.approx(0.001)
+    assert farthest_mm(GEOMETRY, replace(GEOMETRY, size_xyz=(5, 4, 2))) == float("inf")
+
+
+def test_a_name_that_is_not_utf_8(volume, tmp_path):
+    """SimpleITK ended the process."""
+    folder = tmp_path / os.fsdecode(b"M\xfcller")
+    folder.mkdir()
+    for name in ("image.mha", "image.nii.gz", "image.nrrd", "image.nii"):
+        write_image(volume, folder / name)
+        path = (folder / name).rename(folder / os.fsdecode(b"\xff" + name.encode()))
+        assert np.array_equal(read_image(path).array_zyx, volume.array_zyx)
+        write_image(volume, path)
+        check_mask_format(path, volume.geometry)
+    with pytest.raises(InputError, match="no such image"):
+        read_image(folder / os.fsdecode(b"\xff\xfe.mha"))
+
+
+@pytest.mark.parametrize("ending", MASK_ENDINGS)
+def test_a_name_as_long_as_a_file_system_takes(volume, tmp_path, ending):
+    path = tmp_path / ("n" * (255 - len(ending)) + ending)
+    write_image(volume, path)
+    assert np.array_equal(read_image(path).array_zyx, volume.array_zyx)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_is_too_long(volume, tmp_path):
+    path = tmp_path / ("n" * 300 + ".mha")
+    assert_refused(path, "cannot be read .File name too long|no such image")
+    with pytest.raises(OutputError, match="File name too long"):
+        write_image(volume, path)
+
+
+@pytest.mark.parametrize("ending", ["gipl", "vtk", "png", "dcm", "hdr", "img", "gz", "raw", ""])
+def test_formats_that_are_not_read(tmp_path, ending):
+    path = tmp_path / f"image.{ending}".rstrip(".")
+    path.write_bytes(b"something")
+    assert_refused(path, r"images are not read from .* Convert it to one of \.mha, ")
+
+
+def test_a_link_in_a_circle(tmp_path):
+    (tmp_path / "a.mha").symlink_to("b.mha")
+    (tmp_path / "b.mha").symlink_to("a.mha")
+    assert_refused(tmp_path / "a.mha", "no such image|cannot be read")
+
+
+@pytest.mark.parametrize("name", ["IMAGE.MHA", "Image.Nii.Gz"])
+def test_endings_in_capitals(volume, tmp_path, name):
+    write_image(volume, tmp_path / name)
+    assert np.array_equal(read_image(tmp_path / name).array_zyx, volume.array_zyx)
 
 
 def test_a_missing_file(tmp_path):
