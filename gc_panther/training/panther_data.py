@@ -43,6 +43,7 @@ class DataLayout:
         example: a case's name, for messages.
         labels: values by name, the background included.
         tumour: name of the label that every case has.
+        organ: name of the label in or beside which the tumour lies.
     """
 
     dataset: str
@@ -50,6 +51,7 @@ class DataLayout:
     example: str
     labels: Mapping[str, int]
     tumour: str
+    organ: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,23 @@ def list_content(folder: Path, layout: DataLayout) -> tuple[Content, list[Proble
         file = unlabelled[name].relative_to(folder)
         problems.append(Problem(file, "the case is labelled as well", "Remove it here"))
     return Content(images, labels, unlabelled), problems
+
+
+def data_files(folder: Path, layout: DataLayout, *, unlabelled: bool) -> dict[str, Path]:
+    """The files that a training reads, by their names below the folder.
+
+    Args:
+        folder: in PANTHER's layout.
+        layout: what the task expects.
+        unlabelled: whether the unlabelled images are used, too.
+
+    Raises:
+        InputError: it is no folder.
+    """
+    content, _ = list_content(folder, layout)
+    parts = [content.images, content.labels, *([content.unlabelled] if unlabelled else [])]
+    paths = [path for part in parts for path in part.values()]
+    return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
 def check_data(
