@@ -6,16 +6,26 @@ from typing import Self
 
 from pydantic import model_validator
 
+from gc_panther.imaging.plausibility import ExpectedScan
 from gc_panther.training.panther_data import DataLayout
 from gc_panther.training.pipeline import ResEnc
 from gc_panther.training.recipe import Network, Recipe, StudentRound, WarmUp
+from gc_panther_task1.plugin import KIND, VIEW_MM
 
 TRAINER = "gc_panther_task1.trainer:nnUNetTrainer_Student"
 DATASET = "Dataset101_PantherTask1"
 TITLE = "Pancreatic tumour on T1-weighted MRI (task 1)"
 LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 #: A patient and a study: ``10000_0001``.
-LAYOUT = DataLayout(DATASET, r"\d{5}_\d{4}", "10000_0001", LABELS, "tumour", "pancreas")
+LAYOUT = DataLayout(
+    DATASET,
+    r"\d{5}_\d{4}",
+    "10000_0001",
+    LABELS,
+    tumour="tumour",
+    organ="pancreas",
+    scan=ExpectedScan(KIND, VIEW_MM),
+)
 
 
 class Task1Recipe(Recipe):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from gc_panther.errors import UserError
 from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.training.data_checks import check_before_training
 from gc_panther.training.dataset import choose_splits, make_phantoms, make_splits, panther_cases
 from gc_panther.training.export import describe_splits, export_model, exported_identity
-from gc_panther.training.panther_data import DataLayout, check_before_training, data_files
+from gc_panther.training.panther_data import DataLayout, data_files
 from gc_panther.training.pipeline import TrainingRequest
 from gc_panther.training.plans import network_configuration
 from gc_panther.training.recipe import Network, PhantomCases, WarmUp, load_preset

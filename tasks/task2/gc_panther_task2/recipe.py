@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from gc_panther.imaging.plausibility import ExpectedScan
 from gc_panther.text import count
 from gc_panther.training.panther_data import DataLayout
 from gc_panther.training.pipeline import TrainingRequest
@@ -19,6 +20,7 @@ from gc_panther.training.recipe import (
     Section,
     WarmUp,
 )
+from gc_panther_task2.plugin import KIND, VIEW_MM
 from gc_panther_task2.roi import MARGIN_MM
 
 LABELS = {"background": 0, "tumour": 1}
@@ -30,7 +32,15 @@ LOCALIZER_DATASET, DATASET = "Dataset200_OrgansMR", "Dataset201_PantherTask2"
 TITLE = "Pancreatic tumour on T2-weighted MRI (task 2)"
 LOCALIZER_TITLE = "Organs on MRI, a stand-in for MRSegmentator"
 #: A patient: ``10303``. PANTHER's labels of task 2 have a pancreas, too.
-LAYOUT = DataLayout(DATASET, r"\d{5}", "10303", ALL_LABELS, "tumour")
+LAYOUT = DataLayout(
+    DATASET,
+    r"\d{5}",
+    "10303",
+    ALL_LABELS,
+    tumour="tumour",
+    organ="pancreas",
+    scan=ExpectedScan(KIND, VIEW_MM),
+)
 #: MRSegmentator's version.json: unknown versions of its own weights would be replaced.
 LOCALIZER_VERSION = {"weights_version": 1.2, "note": "gc_panther demonstration weights"}
 

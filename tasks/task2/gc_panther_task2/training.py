@@ -13,6 +13,7 @@ from gc_panther.nnunet.model_folder import ModelFolder, open_model_folder
 from gc_panther.runtime.weights import find_model, weight_roots
 from gc_panther.settings import read_settings
 from gc_panther.text import count
+from gc_panther.training.data_checks import check_before_training
 from gc_panther.training.dataset import (
     choose_splits,
     make_phantoms,
@@ -27,7 +28,7 @@ from gc_panther.training.export import (
     model_card,
     pseudo_dice,
 )
-from gc_panther.training.panther_data import DataLayout, check_before_training, data_files
+from gc_panther.training.panther_data import DataLayout, data_files
 from gc_panther.training.pipeline import TrainingRequest
 from gc_panther.training.plans import network_configuration, network_of_plans
 from gc_panther.training.recipe import (
@@ -87,7 +88,7 @@ class Task2Training:
             _phantoms_of(recipe, request)
         _check_schedules(recipe, network, model.path)
         if recipe.start == "task1":
-            # The recipe may say another spacing, but by no accident is anything else another one.
+            # The spacing may be another one where the recipe says so; nothing else may.
             require_same_network(model, network_configuration(network))
         space = Workspace.of(request)
         crops = _crops(recipe, request)
@@ -191,7 +192,6 @@ def _train_folds(
     if recipe.spacing_zyx is not None:
         network = network.model_copy(update={"spacing_zyx": recipe.spacing_zyx})
     start = model.path if recipe.start == "task1" else None
-    # Heads of other labels start fresh.
     keep_heads = same_labels(model, ALL_LABELS)
     seconds = 0.0
     for number, warm_up in enumerate(recipe.warm_up):
@@ -199,6 +199,7 @@ def _train_folds(
             space, recipe, crops, network, warm_up, number, start, keep_heads or number > 0
         )
         seconds += taken
+    # A model of task 1 knows the labels where there are three; binary heads start fresh.
     keep_heads = bool(recipe.warm_up) or (keep_heads and recipe.classes == 3)
     taken, source, data = _data(space, recipe, request)
     facts = {"preset": request.preset, "seed": recipe.seed}
@@ -227,8 +228,7 @@ def _train_folds(
             device=space.device,
             seed=recipe.seed + fold,
             start_from=start,
-            # The warm-up knows the labels, and maybe one more. A model of task 1 knows them where
-            # there are three; binary heads start fresh.
+            # The warm-up knows the labels, and maybe one more.
             keep_heads=keep_heads,
             head_rows=tuple(recipe.labels.values()) if recipe.warm_up else None,
         )
