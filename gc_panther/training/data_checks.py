@@ -1,4 +1,4 @@
-"""Training data, looked at file by file: all problems are found before any work."""
+"""Training data, checked file by file: all problems are found before any work."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import numpy as np
 from gc_panther.case import Volume
 from gc_panther.errors import InputError
 from gc_panther.imaging.plausibility import scan_problems, scan_warnings
+from gc_panther.imaging.values import MOST_VALUES, distinct_values
 from gc_panther.text import count
-from gc_panther.training.label_checks import MOST_VALUES, distinct_values, tumour_warnings
+from gc_panther.training.label_checks import tumour_warnings
 from gc_panther.training.panther_data import Content, DataLayout, Problem, list_content
 
 log = logging.getLogger(__name__)
 
-#: Called while a file is looked at, with the part of the work on it that was done since the last
+#: Called while a file is checked, with the part of the work on it that was done since the last
 #: call; the parts of a file add up to 1.
-Looked = Callable[[Path, float], None]
+OnProgress = Callable[[Path, float], None]
 #: Bytes of pixels after which progress is reported.
 STEP = 1 << 26
 #: Parts of the work on a file: reading it, and the first half of what follows.
@@ -28,14 +29,14 @@ READ, HALF = 0.5, 0.25
 
 
 def check_data(
-    folder: Path, layout: DataLayout, looked: Looked = lambda _path, _part: None
+    folder: Path, layout: DataLayout, progress: OnProgress = lambda _path, _part: None
 ) -> tuple[Content, list[Problem]]:
     """Look at every file of a data set.
 
     Args:
         folder: in PANTHER's layout.
         layout: what the task expects.
-        looked: told about the progress.
+        progress: called while a file is read and checked.
 
     Returns:
         What is there, and all problems, those of names first.
@@ -44,13 +45,13 @@ def check_data(
         InputError: it is no folder.
     """
     content, problems = list_content(folder, layout)
-    check = _Check(folder, layout, looked, problems)
+    check = _Check(folder, layout, progress, problems)
     for name, path in content.images.items():
         image = check.image(path)
         if name in content.labels:
             check.label(content.labels[name], image)
     for name in content.labels.keys() - content.images.keys():
-        looked(content.labels[name], 1.0)
+        progress(content.labels[name], 1.0)
     for path in content.unlabelled.values():
         check.image(path)
     return content, problems
@@ -108,11 +109,11 @@ class _Check:
     """One look at a data set."""
 
     def __init__(
-        self, folder: Path, layout: DataLayout, looked: Looked, problems: list[Problem]
+        self, folder: Path, layout: DataLayout, progress: OnProgress, problems: list[Problem]
     ) -> None:
         self._folder = folder
         self._layout = layout
-        self._looked = looked
+        self._progress = progress
         self._problems = problems
         self._seen: dict[str, Path] = {}
 
@@ -122,7 +123,7 @@ class _Check:
         if image is not None:
             self._same_pixels(image, path)
             self._not_a_scan(image, path)
-            self._looked(path, HALF)
+            self._progress(path, HALF)
         return image
 
     def label(self, path: Path, image: Volume | None) -> None:
@@ -138,20 +139,20 @@ class _Check:
                 "Resample it onto its image, or export both again",
             )
         self._values(label, path)
-        self._looked(path, HALF)
+        self._progress(path, HALF)
 
     def _read(self, path: Path) -> Volume | None:
         from gc_panther.imaging.images import read_image
 
         # Shows whose turn it is.
-        self._looked(path, 0.0)
+        self._progress(path, 0.0)
         try:
             image = read_image(path)
         except InputError as error:
             self._add(path, error.what, error.fix or "Download or export it again")
-            self._looked(path, 1.0)
+            self._progress(path, 1.0)
             return None
-        self._looked(path, READ)
+        self._progress(path, READ)
         return image
 
     def _same_pixels(self, image: Volume, path: Path) -> None:
@@ -161,7 +162,7 @@ class _Check:
         for start in range(0, len(pixels), STEP):
             part = pixels[start : start + STEP]
             digest.update(part)
-            self._looked(path, HALF * len(part) / len(pixels))
+            self._progress(path, HALF * len(part) / len(pixels))
         file = path.relative_to(self._folder)
         first = self._seen.setdefault(digest.hexdigest(), file)
         if first != file:
@@ -179,7 +180,7 @@ class _Check:
     def _values(self, label: Volume, path: Path) -> None:
         layout = self._layout
         found, is_all = distinct_values(
-            label.array_zyx, lambda part: self._looked(path, HALF * part)
+            label.array_zyx, lambda part: self._progress(path, HALF * part)
         )
         unknown = sorted(found - set(layout.labels.values()))
         if unknown:

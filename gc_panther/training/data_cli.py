@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from gc_panther.training.data_checks import Looked
+    from gc_panther.training.data_checks import OnProgress
     from gc_panther.training.panther_data import Content, DataLayout, Problem
 
 app = typer.Typer(
@@ -60,8 +60,8 @@ def _checked(data: Path, layout: DataLayout) -> tuple[Content, list[Problem]]:
     from gc_panther.training.panther_data import list_content
 
     content, _ = list_content(data, layout)
-    with _bar(content.files) as looked:
-        content, problems = check_data(data, layout, looked)
+    with _bar(content.files) as progress:
+        content, problems = check_data(data, layout, progress)
     if problems:
         table = Table("", "file", "problem", "what to do")
         for problem in problems:
@@ -75,7 +75,7 @@ def _checked(data: Path, layout: DataLayout) -> tuple[Content, list[Problem]]:
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Looked]:
+def _bar(total: int) -> Iterator[OnProgress]:
     """A progress bar on a terminal, nothing elsewhere."""
     if not sys.stdout.isatty():
         yield lambda path, part: None
@@ -86,10 +86,10 @@ def _bar(total: int) -> Iterator[Looked]:
     with Progress(*columns, transient=True) as bar:
         bar_id = bar.add_task("files", total=total)
 
-        def looked(path: Path, part: float) -> None:
+        def progress(path: Path, part: float) -> None:
             bar.update(bar_id, advance=part, description=path.name)
 
-        yield looked
+        yield progress
 
 
 def _say(content: Content, problems: list[Problem], where: str = "") -> None:

@@ -1,55 +1,27 @@
-"""Label maps: which values they hold, and a tumour that cannot be where or as large as it is."""
+"""Label maps whose tumour is unlikely to be where, or as large as, it is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from gc_panther.case import Volume
 from gc_panther.imaging.roi import Box, bounding_box
+from gc_panther.text import count
 
-#: Voxels that are searched at once.
-PART = 1 << 20
-#: A label map with more values than this is none; the search ends.
-MOST_VALUES = 64
 #: A tumour of less than 5 mm across is below what MRI shows, mL.
 LEAST_ML = 0.05
 #: Components of up to this many voxels are specks.
 SPECK = 3
-#: More components than this are noise, and are not looked at one by one.
+#: More components than this are noise, and are not checked one by one.
 MOST_COMPONENTS = 50
 #: Outer part of an axis; a tumour that is there along two axes is in a corner.
 CORNER = 0.1
-#: Distances from the organ, mm: the first is still beside it, the others are for the message.
+#: Distances from the organ, mm: up to the first one a tumour is next to it; the others are for the
+#: message.
 DISTANCES_MM = (5.0, 10.0, 20.0, 40.0, 80.0)
-
-
-def distinct_values(
-    array: np.ndarray, done: Callable[[float], None] = lambda _: None
-) -> tuple[set[float], bool]:
-    """The values of an array, without sorting all of it.
-
-    Args:
-        array: any numbers.
-        done: called with the part of the array that was searched since the last call.
-
-    Returns:
-        The values, and whether these are all. The search ends at :data:`MOST_VALUES`.
-    """
-    flat = array.reshape(-1)
-    found: set[float] = set()
-    for start in range(0, flat.size, PART):
-        part = flat[start : start + PART]
-        # Most parts hold nothing new, which is cheap to see while there are few values.
-        new = part[~np.isin(part, np.array(sorted(found), flat.dtype))]
-        found.update(np.unique(new)[: MOST_VALUES + 1].tolist())
-        if len(found) > MOST_VALUES:
-            done((flat.size - start) / flat.size)
-            return found, False
-        done(part.size / flat.size)
-    return found, True
 
 
 def tumour_warnings(label: Volume, tumour: int, organ: tuple[str, int] | None) -> list[str]:
@@ -58,7 +30,7 @@ def tumour_warnings(label: Volume, tumour: int, organ: tuple[str, int] | None) -
     Args:
         label: the label map, in any orientation.
         tumour: the tumour's value.
-        organ: name and value of the label in or beside which it lies, where there is one.
+        organ: name and value of the label in or next to which it lies, where there is one.
     """
     mask_zyx = label.array_zyx == tumour
     box = bounding_box(mask_zyx)
@@ -70,7 +42,7 @@ def tumour_warnings(label: Volume, tumour: int, organ: tuple[str, int] | None) -
         *_in_a_corner(box, mask_zyx.shape),
     ]
     if organ is not None:
-        found += _beside(mask_zyx, box, label, *organ)
+        found += _outside(mask_zyx, box, label, *organ)
     return found
 
 
@@ -78,7 +50,7 @@ def _small(mask_zyx: np.ndarray, label: Volume) -> Iterator[str]:
     voxels = int(np.count_nonzero(mask_zyx))
     volume_ml = voxels * _voxel_ml(label)
     if voxels <= SPECK or volume_ml < LEAST_ML:
-        yield f"the tumour has {_voxels(voxels)} ({volume_ml:.2g} mL)"
+        yield f"the tumour has {count(voxels, 'voxel')} ({volume_ml:.2g} mL)"
         return
     sizes = _components(mask_zyx)[1]
     if len(sizes) > MOST_COMPONENTS:
@@ -96,7 +68,7 @@ def _at_the_edge(mask_zyx: np.ndarray, box: Box) -> Iterator[str]:
             ends = {0, last - 1}
             voxels += sum(int(np.count_nonzero(mask_zyx.take(end, axis))) for end in ends)
     if voxels:
-        yield f"the tumour reaches the edge of the image with {_voxels(voxels)}"
+        yield f"the tumour reaches the edge of the image with {count(voxels, 'voxel')}"
 
 
 def _in_a_corner(box: Box, shape_zyx: tuple[int, ...]) -> Iterator[str]:
@@ -109,7 +81,7 @@ def _in_a_corner(box: Box, shape_zyx: tuple[int, ...]) -> Iterator[str]:
         yield f"the tumour is in a corner of the image (its centre is at {at} of z, y, x)"
 
 
-def _beside(mask_zyx: np.ndarray, box: Box, label: Volume, name: str, value: int) -> Iterator[str]:
+def _outside(mask_zyx: np.ndarray, box: Box, label: Volume, name: str, value: int) -> Iterator[str]:
     organ_zyx = label.array_zyx == value
     expected, voxels = int(np.count_nonzero(organ_zyx)), int(np.count_nonzero(mask_zyx))
     if not expected:
@@ -153,8 +125,8 @@ def _components(mask_zyx: np.ndarray) -> tuple[list[Box], list[int]]:
     """Boxes and sizes of the 26-connected components."""
     from scipy import ndimage
 
-    parts, count = ndimage.label(mask_zyx, structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:].tolist()
+    parts, number = ndimage.label(mask_zyx, structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=number + 1)[1:].tolist()
     boxes = []
     for found in ndimage.find_objects(parts):
         z, y, x = found
@@ -175,7 +147,3 @@ def _slices(box: Box) -> tuple[slice, ...]:
 
 def _voxel_ml(label: Volume) -> float:
     return math.prod(label.geometry.spacing_xyz) / 1000
-
-
-def _voxels(count: int) -> str:
-    return f"{count} voxel" if count == 1 else f"{count} voxels"

@@ -34,7 +34,7 @@ class DataLayout:
         example: a case's name, for messages.
         labels: values by name, the background included.
         tumour: name of the label that every case has.
-        organ: name of the label in or beside which the tumour lies.
+        organ: name of the label in or next to which the tumour lies.
         scan: what the images should be; None where any image will do.
     """
 

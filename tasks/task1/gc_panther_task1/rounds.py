@@ -80,6 +80,8 @@ def _train(
         facts=facts,
     )
     seconds = space.stage(f"{current.title}-prepare", work)
+    # The data may be elsewhere by now; what the folder was prepared from has the same content.
+    write_raw_dataset(space.raw(current.dataset), current.cases, LABELS)
     if model is not None and not isinstance(current.network, Network):
         plans = space.plans(current.dataset)
         planned = configuration_of(plans, CONFIGURATION)

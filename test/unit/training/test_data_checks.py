@@ -1,5 +1,9 @@
 """What `dataset check` warns of; none of it changes the exit code."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -109,9 +113,9 @@ def test_a_label_map_of_continuous_values_is_refused_with_a_few_of_them(data):
     assert len(problem.what) < 150
 
 
-def test_progress_is_told_within_a_file(data, monkeypatch):
+def test_progress_is_reported_within_a_file(data, monkeypatch):
     monkeypatch.setattr(data_checks, "STEP", 1000)
-    monkeypatch.setattr("gc_panther.training.label_checks.PART", 1000)
+    monkeypatch.setattr("gc_panther.imaging.values.PART", 1000)
     calls = []
     check_data(data, LAYOUT, lambda path, part: calls.append((path, part)))
     for file in (IMAGE, LABEL):
@@ -119,6 +123,16 @@ def test_progress_is_told_within_a_file(data, monkeypatch):
         assert len(parts) > 6
         assert parts[0] == 0
         assert sum(parts) == pytest.approx(1)
+
+
+def test_the_installed_command_warns_and_ends_well(data):
+    write(data / IMAGE, np.zeros(SHAPE_ZYX, np.int16))
+    command = [sys.executable, "-m", "gc_panther", "dataset", "check", str(data), "--task", "task1"]
+    wide = {**os.environ, "COLUMNS": "200"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=wide)
+    assert result.returncode == 0, result.stderr
+    assert "1 labelled and 0 unlabelled cases; 1 warning in 1 file" in result.stdout
+    assert "all voxels have the value 0" in " ".join(result.stdout.split())
 
 
 def check(data):

@@ -12,6 +12,7 @@ from gc_panther_task1.training import Task1Recipe, Task1Training
 from tiny_models import LABELS, NETWORK, SCHEDULE, add_case, write_image
 
 from gc_panther.evaluation.metrics import CaseScore
+from gc_panther.training.dataset import raw_cases
 from gc_panther.training.pipeline import TrainingRequest
 from gc_panther.training.recipe import StudentRound
 from gc_panther.training.rounds import (
@@ -95,7 +96,7 @@ def train(tmp_path, monkeypatch):
     add_case(data, "10050_0001", seed=2, labelled=False)
     exported = {}
 
-    def run(dice, *, value=1, students=1):
+    def run(dice, *, value=1, students=1, data=data):
         engine = Teachers(value)
         reached = iter(dice)
         reports = []
@@ -169,6 +170,15 @@ def test_teachers_that_see_only_background_are_exported(train, caplog):
     assert "0 pseudo-labelled cases, 1 dropped as pure background" in exported["card"]
     # The same command again says the same, instead of a dead end.
     assert train([0.4], value=0, students=2)[1] == ["task1"]
+
+
+def test_data_that_were_moved_are_found_where_they_are(train, tmp_path):
+    train([0.4, 0.5])
+    (tmp_path / "data").rename(tmp_path / "moved")
+    train([0.4, 0.5], data=tmp_path / "moved")
+    for dataset in ("Dataset101_PantherTask1", "Dataset121_PantherStudents"):
+        cases = raw_cases(tmp_path / "work" / "nnUNet_raw" / dataset)
+        assert all(case.image.is_file() and case.label.is_file() for case in cases)
 
 
 def test_labels_are_those_of_the_task():
