@@ -173,9 +173,10 @@ class _Check:
         """Warnings where an image cannot be, or does not look like, what the task wants."""
         if self._layout.scan is None:
             return
-        found = scan_problems(image) or scan_warnings(image, self._layout.scan)
-        for what in found:
-            self._add(path, what, "Check the case; a network learns from it as it is", fatal=False)
+        for found in scan_problems(image) or scan_warnings(image, self._layout.scan):
+            what, _, fix = found.partition(": ")
+            fix = fix[:1].upper() + fix[1:] or "Check the image, or remove the case"
+            self._add(path, what, fix, fatal=False)
 
     def _values(self, label: Volume, path: Path) -> None:
         layout = self._layout

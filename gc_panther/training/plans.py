@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gc_panther.errors import WeightsError
+from gc_panther.nnunet.documents import resolved_configuration
 from gc_panther.training.pipeline import ResEnc
 from gc_panther.training.recipe import PLANS_KEY, Network, Schedule
 
@@ -151,20 +152,6 @@ def network_configuration(network: Network) -> dict[str, Any]:
     }
 
 
-def configuration_of(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A configuration of nnU-Net's plans, with what it inherits from others; empty if absent."""
-    known = plans.get("configurations", {})
-    merged: dict[str, Any] = {}
-    seen: set[str] = set()
-    current: Any = name
-    while isinstance(current, str) and current in known and current not in seen:
-        seen.add(current)
-        merged = {**known[current], **merged}
-        current = known[current].get("inherits_from")
-    merged.pop("inherits_from", None)
-    return merged
-
-
 def network_of_plans(plans: Mapping[str, Any], name: str = CONFIGURATION) -> Network:
     """The grid and architecture of a trained model, to fine-tune it.
 
@@ -175,7 +162,7 @@ def network_of_plans(plans: Mapping[str, Any], name: str = CONFIGURATION) -> Net
     Raises:
         WeightsError: the plans have no such configuration of a residual encoder U-Net.
     """
-    configuration = configuration_of(plans, name)
+    configuration = resolved_configuration(plans, name, Path("plans.json"))
     architecture = configuration.get("architecture", {})
     if architecture.get("network_class_name") != _ARCHITECTURE:
         raise WeightsError(

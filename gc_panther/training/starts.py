@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gc_panther.errors import WeightsError
+from gc_panther.nnunet.documents import resolved_configuration
 from gc_panther.nnunet.labels import tumour_label
-from gc_panther.training.plans import configuration_of
 from gc_panther.training.transfer import require_fit
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def require_same_network(
     Raises:
         WeightsError: something differs; the message names all of it.
     """
-    own = configuration_of(model.plans, model.configuration)
+    own = resolved_configuration(model.plans, model.configuration, model.path)
     faults = list(_differences(own, configuration))
     order = list(model.plans.get("transpose_forward", (0, 1, 2)))
     if order != list(transpose):

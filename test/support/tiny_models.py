@@ -30,7 +30,9 @@ NETWORK = Network(
 FINGERPRINT = {
     "spacings": [[3.0, 1.0, 1.0]],
     "shapes_after_crop": [[16, 16, 16]],
-    "foreground_intensity_properties_per_channel": {"0": {}},
+    "foreground_intensity_properties_per_channel": {
+        "0": {"mean": 90.0, "std": 30.0, "percentile_00_5": 10.0, "percentile_99_5": 200.0}
+    },
 }
 
 

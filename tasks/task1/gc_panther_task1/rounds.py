@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gc_panther.nnunet.documents import resolved_configuration
 from gc_panther.nnunet.model_folder import ModelFolder
 from gc_panther.training.dataset import LabelledCase, write_raw_dataset
 from gc_panther.training.pipeline import ResEnc
-from gc_panther.training.plans import CONFIGURATION, configuration_of
+from gc_panther.training.plans import CONFIGURATION
 from gc_panther.training.recipe import Network, Schedule, StudentRound
 from gc_panther.training.rounds import RoundResult
 from gc_panther.training.starts import require_same_network
@@ -84,7 +85,7 @@ def _train(
     write_raw_dataset(space.raw(current.dataset), current.cases, LABELS)
     if model is not None and not isinstance(current.network, Network):
         plans = space.plans(current.dataset)
-        planned = configuration_of(plans, CONFIGURATION)
+        planned = resolved_configuration(plans, CONFIGURATION, space.folder)
         require_same_network(model, planned, plans["transpose_forward"])
     jobs = [
         TrainJob(

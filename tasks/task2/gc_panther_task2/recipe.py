@@ -112,3 +112,21 @@ def describe_phantoms(phantoms: PhantomCases) -> str:
 def reproduce(request: TrainingRequest) -> str:
     """The command for a model card."""
     return f"gc-panther train task2 --preset {request.preset} --work WORK --export models"
+
+
+def describe_labels(recipe: Task2Recipe) -> str:
+    """One line for a model card."""
+    if recipe.classes == 3:
+        return "labels: tumour and pancreas"
+    warm_up = ", but in the warm-up it is a class" if recipe.warm_up else ""
+    return f"labels: tumour; the pancreas counts as background{warm_up}"
+
+
+def describe_start(recipe: Task2Recipe, keep_heads: bool) -> str:
+    """What the folds start from, for a model card."""
+    first = "fold 0 of task 1" if recipe.start == "task1" else "random weights"
+    if recipe.warm_up:
+        return f"weights from the warm-up, which starts from {first}"
+    if recipe.start == "task1" and not keep_heads:
+        return f"weights from {first}, fresh segmentation heads"
+    return f"weights from {first}"

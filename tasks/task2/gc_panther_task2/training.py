@@ -56,7 +56,9 @@ from gc_panther_task2.recipe import (
     TITLE,
     TRAINER,
     Task2Recipe,
+    describe_labels,
     describe_phantoms,
+    describe_start,
     reproduce,
 )
 
@@ -249,12 +251,12 @@ def _train_folds(
             *(f"warm-up: {describe_phantoms(w.phantoms)}" for w in recipe.warm_up),
             f"crops: {crops.description}",
             describe_splits(space.splits(DATASET)),
-            _describe_labels(recipe),
+            describe_labels(recipe),
         ],
         training=[
             f"recipe: preset `{request.preset}`, seed {recipe.seed}; the plans hold it",
             f"each fold: {describe_schedule(recipe.schedule)}; "
-            + _describe_start(recipe, keep_heads),
+            + describe_start(recipe, keep_heads),
             *(f"warm-up before the folds: {describe_schedule(w.schedule)}" for w in recipe.warm_up),
             f"wall time: {seconds / 60:.0f} min on {request.device}, {request.jobs} at a time",
         ],
@@ -387,19 +389,3 @@ def _crops(recipe: Task2Recipe, request: TrainingRequest) -> Crops:
             model,
         )
     return LocalizerCrops(model)
-
-
-def _describe_labels(recipe: Task2Recipe) -> str:
-    if recipe.classes == 3:
-        return "labels: tumour and pancreas"
-    warm_up = ", but in the warm-up it is a class" if recipe.warm_up else ""
-    return f"labels: tumour; the pancreas counts as background{warm_up}"
-
-
-def _describe_start(recipe: Task2Recipe, keep_heads: bool) -> str:
-    first = "fold 0 of task 1" if recipe.start == "task1" else "random weights"
-    if recipe.warm_up:
-        return f"weights from the warm-up, which starts from {first}"
-    if recipe.start == "task1" and not keep_heads:
-        return f"weights from {first}, fresh segmentation heads"
-    return f"weights from {first}"

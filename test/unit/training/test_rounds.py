@@ -105,7 +105,7 @@ def train(tmp_path, monkeypatch):
             reports.append(title)
             return validation(tmp_path, *[next(reached)] * 2)
 
-        def export(results, folds, out, *, card, extra):
+        def export(results, folds, out, *, card, extra, identity):
             exported.update(results=results, folds=folds, card=card, extra=extra)
             return out
 
@@ -140,7 +140,7 @@ def test_students_that_are_worse_are_reported_but_not_exported(train, caplog):
     assert said in exported["card"]
     assert "| students 1 | 0.500 |" in exported["card"]
     # The card describes the exported networks, which no student's schedule has made.
-    assert "round 1 of students: 1 epochs" not in exported["card"]
+    assert "round 1 of students: 1 epoch of" not in exported["card"]
 
 
 def test_the_best_of_several_rounds_is_exported(train):
@@ -148,8 +148,8 @@ def test_the_best_of_several_rounds_is_exported(train):
     assert len(reports) == 3
     assert "Dataset121_PantherStudents" in str(exported["results"])
     assert exported["extra"]["rounds.json"]["exported"] == "students 1"
-    assert "round 1 of students: 1 epochs" in exported["card"]
-    assert "round 2 of students: 1 epochs" not in exported["card"]
+    assert "round 1 of students: 1 epoch of" in exported["card"]
+    assert "round 2 of students: 1 epoch of" not in exported["card"]
 
 
 def test_without_students_there_is_nothing_to_choose(train):
