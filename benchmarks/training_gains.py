@@ -177,7 +177,10 @@ def train_task1(bench: Bench, name: str, epochs: int, student_epochs: int) -> Pa
     )
     folder = bench.results / "trainings" / name
     request = TrainingRequest(name, folder, folder / "models", jobs=bench.jobs)
-    return Task1Training().train_recipe(recipe, request)
+    model = Task1Training().train_recipe(recipe, request)
+    # The better round is exported; the table compares the students, whichever that is.
+    students = folder / "nnUNet_results" / "Dataset121_PantherStudents"
+    return next(students.iterdir()) if student_epochs else model
 
 
 def train_task2(bench: Bench, name: str, *, from_scratch: bool) -> Path:

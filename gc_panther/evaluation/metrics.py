@@ -15,6 +15,7 @@ import numpy as np
 
 from gc_panther.case import GEOMETRY_TOLERANCE, XYZ, Volume
 from gc_panther.errors import InputError
+from gc_panther.imaging.values import MOST_VALUES, distinct_values
 
 logger = logging.getLogger(__name__)
 
@@ -179,13 +180,13 @@ def score_masks(
 def _predicted_tumour(
     volume: Volume, name: str, label: int | None, challenge_compatible: bool
 ) -> np.ndarray:
-    values = np.unique(volume.array_zyx)
     if label is not None:
         return volume.array_zyx == label
-    one_class = len(values) == 2 and values[0] == 0
-    if not set(values.tolist()) <= {0, 1} and not (challenge_compatible and one_class):
+    values, is_all = distinct_values(volume.array_zyx)
+    one_class = len(values) == 2 and min(values) == 0
+    if not values <= {0, 1} and not (challenge_compatible and one_class):
         raise InputError(
-            f"a predicted mask must be binary, 0 and 1, but holds {_listed(values)}",
+            f"a predicted mask must be binary, 0 and 1, but holds {_listed(values, is_all)}",
             where=name,
             fix="The challenge refuses such a mask; keep the tumour only, "
             "or name the tumour's value with --tumour-label",
@@ -194,19 +195,21 @@ def _predicted_tumour(
 
 
 def _reference_tumour(volume: Volume, name: str) -> np.ndarray:
-    values = np.unique(volume.array_zyx)
-    if not set(values.tolist()) <= set(REFERENCE_VALUES):
+    values, is_all = distinct_values(volume.array_zyx)
+    if not values <= set(REFERENCE_VALUES):
         raise InputError(
-            f"a reference holds 0 (background), 1 (tumour) and 2 (pancreas), not {_listed(values)}",
+            "a reference holds 0 (background), 1 (tumour) and 2 (pancreas), not "
+            + _listed(values, is_all),
             where=name,
             fix="Convert it to PANTHER's labels",
         )
     return volume.array_zyx == TUMOUR
 
 
-def _listed(values: np.ndarray) -> str:
-    shown = ", ".join(f"{value:g}" for value in values[:6])
-    return f"{shown}, … ({len(values)} values)" if len(values) > 6 else shown
+def _listed(values: set[float], is_all: bool) -> str:
+    shown = ", ".join(f"{value:g}" for value in sorted(values)[:6])
+    count = f"{len(values)}" if is_all else f"more than {MOST_VALUES}"
+    return f"{shown}, … ({count} values)" if len(values) > 6 else shown
 
 
 def _times(numbers: tuple[float, ...]) -> str:

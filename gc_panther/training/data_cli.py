@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gc_panther.text import count
-
 if TYPE_CHECKING:
-    from gc_panther.training.panther_data import Content, DataLayout, Looked, Problem
+    from gc_panther.training.data_checks import OnProgress
+    from gc_panther.training.panther_data import Content, DataLayout, Problem
 
 app = typer.Typer(
     name="dataset", help="Training data in PANTHER's layout: check, import.", no_args_is_help=True
@@ -26,8 +25,8 @@ TaskName = Annotated[str, typer.Option(help="Whose names and labels are expected
 @app.command()
 def check(data: Data, task: TaskName) -> None:
     """Look at every file and show all problems at once."""
-    content, _ = _checked(data, _layout(task))
-    print(_counts(content))
+    content, problems = _checked(data, _layout(task))
+    _say(content, problems)
 
 
 @app.command("import")
@@ -40,9 +39,9 @@ def import_(
     from gc_panther.training.panther_data import import_data
 
     layout = _layout(task)
-    content, _ = _checked(data, layout)
+    content, problems = _checked(data, layout)
     folder, way = import_data(content, layout, out)
-    print(f"{_counts(content)} in {folder} ({way})")
+    _say(content, problems, f" in {folder} ({way})")
 
 
 def _layout(task: str) -> DataLayout:
@@ -57,35 +56,43 @@ def _checked(data: Path, layout: DataLayout) -> tuple[Content, list[Problem]]:
     from rich.table import Table
     from rich.text import Text
 
-    from gc_panther.training.panther_data import check_data, list_content, require_sound
+    from gc_panther.training.data_checks import check_data, require_sound
+    from gc_panther.training.panther_data import list_content
 
     content, _ = list_content(data, layout)
-    with _bar(content.files) as looked:
-        content, problems = check_data(data, layout, looked)
+    with _bar(content.files) as progress:
+        content, problems = check_data(data, layout, progress)
     if problems:
         table = Table("", "file", "problem", "what to do")
         for problem in problems:
             kind = Text("error", "red") if problem.fatal else Text("warning", "yellow")
             table.add_row(kind, str(problem.file), problem.what, problem.fix)
         Console(markup=False).print(table)
+        if any(problem.fatal for problem in problems):
+            _say(content, problems)
     require_sound(data, problems)
     return content, problems
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Looked]:
+def _bar(total: int) -> Iterator[OnProgress]:
     """A progress bar on a terminal, nothing elsewhere."""
     if not sys.stdout.isatty():
-        yield lambda path: None
+        yield lambda path, part: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
         bar_id = bar.add_task("files", total=total)
-        yield lambda path: bar.advance(bar_id)
+
+        def progress(path: Path, part: float) -> None:
+            bar.update(bar_id, advance=part, description=path.name)
+
+        yield progress
 
 
-def _counts(content: Content) -> str:
-    unlabelled = count(len(content.unlabelled), "unlabelled case")
-    return f"{len(content.images)} labelled and {unlabelled}"
+def _say(content: Content, problems: list[Problem], where: str = "") -> None:
+    from gc_panther.training.data_checks import case_counts, problem_counts
+
+    print(f"{case_counts(content)}{where}{problem_counts(problems)}")

@@ -41,6 +41,9 @@ def panther_cases(folder: Path, labels: str = "LabelsTr") -> list[LabelledCase]:
     """
     cases = []
     for image in sorted((folder / "ImagesTr").glob(f"*{CHANNEL_SUFFIX}.mha")):
+        # Such as macOS' ._10000_0001_0000.mha; the check of the data leaves them out, too.
+        if image.name.startswith("."):
+            continue
         name = image.name.removesuffix(f"{CHANNEL_SUFFIX}.mha")
         label = folder / labels / f"{name}.mha"
         if not label.is_file():

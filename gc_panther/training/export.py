@@ -212,6 +212,7 @@ def model_card(
     labels: Mapping[str, int],
     synthetic: bool,
     validation: str = "",
+    rounds: str = "",
 ) -> str:
     """The text of a ``MODEL_CARD.md``.
 
@@ -225,6 +226,7 @@ def model_card(
         labels: label values by name.
         synthetic: whether the networks saw nothing but phantoms.
         validation: a table of what the cross-validation came to.
+        rounds: the same for each round, where there were several, and which one this is.
     """
     from importlib.metadata import version
 
@@ -248,6 +250,11 @@ def model_card(
     if validation:
         lines += ["", "## Cross-validation", "", "The tumour of every case, in the label map of"]
         lines += ["the one network that has not seen it.", "", validation]
+    if rounds:
+        lines += ["", "## Rounds", "", "The round with the best mean Dice of the tumour in cross-"]
+        lines[-1] += "validation is exported."
+        lines += ["Students learn from what teachers of other folds have seen, so theirs is a"]
+        lines += ["little optimistic.", "", rounds]
     lines += ["", "## Pseudo-Dice", "", "nnU-Net's Dice over random patches of the cases held out,"]
     lines += ["mean of the last five epochs. It is not the Dice of whole cases.", ""]
     lines += ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]

@@ -1,4 +1,4 @@
-"""Data in PANTHER's layout: all problems found before any work, then nnU-Net's raw layout.
+"""Data in PANTHER's layout: the files by their names, and nnU-Net's raw layout.
 
 PANTHER's folders (https://zenodo.org/records/15192302) are ``ImagesTr/<case>_0000.mha``,
 ``LabelsTr/<case>.mha`` and, where a task has them, ``ImagesTr_unlabeled/<case>_0000.mha``.
@@ -6,31 +6,22 @@ PANTHER's folders (https://zenodo.org/records/15192302) are ``ImagesTr/<case>_00
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from gc_panther.case import Volume
 from gc_panther.errors import InputError
-from gc_panther.text import count
+from gc_panther.imaging.plausibility import ExpectedScan
 from gc_panther.training.dataset import CHANNEL_SUFFIX, UNLABELLED, write_json
-
-log = logging.getLogger(__name__)
 
 ENDING = ".mha"
 IMAGES, LABELS = "ImagesTr", "LabelsTr"
 #: How a file comes into the raw data set, the cheapest first.
 Transfer = Literal["hard link", "symbolic link", "copy"]
-#: Called after each file that was looked at.
-Looked = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -43,6 +34,8 @@ class DataLayout:
         example: a case's name, for messages.
         labels: values by name, the background included.
         tumour: name of the label that every case has.
+        organ: name of the label in or next to which the tumour lies.
+        scan: what the images should be; None where any image will do.
     """
 
     dataset: str
@@ -50,6 +43,8 @@ class DataLayout:
     example: str
     labels: Mapping[str, int]
     tumour: str
+    organ: str | None = None
+    scan: ExpectedScan | None = None
 
 
 @dataclass(frozen=True)
@@ -127,79 +122,21 @@ def list_content(folder: Path, layout: DataLayout) -> tuple[Content, list[Proble
     return Content(images, labels, unlabelled), problems
 
 
-def check_data(
-    folder: Path, layout: DataLayout, looked: Looked = lambda _: None
-) -> tuple[Content, list[Problem]]:
-    """Look at every file of a data set.
+def data_files(folder: Path, layout: DataLayout, *, unlabelled: bool) -> dict[str, Path]:
+    """The files that a training reads, by their names below the folder.
 
     Args:
         folder: in PANTHER's layout.
         layout: what the task expects.
-        looked: called after each file.
-
-    Returns:
-        What is there, and all problems, those of names first.
+        unlabelled: whether the unlabelled images are used, too.
 
     Raises:
         InputError: it is no folder.
     """
-    content, problems = list_content(folder, layout)
-    seen: dict[str, Path] = {}
-    for name, path in content.images.items():
-        image = _read(path, folder, problems)
-        looked(path)
-        label = None
-        if name in content.labels:
-            label = _read(content.labels[name], folder, problems)
-            looked(content.labels[name])
-        if image is not None:
-            problems += _same_pixels(image, path, folder, seen)
-        if label is not None:
-            problems += _label_problems(label, image, content.labels[name], folder, layout)
-    for name in content.labels.keys() - content.images.keys():
-        looked(content.labels[name])
-    for path in content.unlabelled.values():
-        image = _read(path, folder, problems)
-        looked(path)
-        if image is not None:
-            problems += _same_pixels(image, path, folder, seen)
-    return content, problems
-
-
-def require_sound(folder: Path, problems: list[Problem]) -> None:
-    """Refuse a data set with a fatal problem.
-
-    Raises:
-        InputError: there is one; the message names the first and says how to see all.
-    """
-    fatal = [problem for problem in problems if problem.fatal]
-    if not fatal:
-        return
-    further = f", and {count(len(fatal) - 1, 'more problem')}" if len(fatal) > 1 else ""
-    raise InputError(
-        f"{fatal[0].what}{further}",
-        where=folder / fatal[0].file,
-        fix=f"{fatal[0].fix}; `gc-panther dataset check` shows all problems",
-    )
-
-
-def check_before_training(folder: Path, layout: DataLayout) -> None:
-    """Look at every file, and log what is wrong.
-
-    Raises:
-        InputError: no network can be trained on the data.
-    """
-    content, problems = check_data(folder, layout)
-    for problem in problems:
-        kind = "error" if problem.fatal else "warning"
-        log.warning("%s: %s: %s. %s", kind, problem.file, problem.what, problem.fix)
-    require_sound(folder, problems)
-    log.info(
-        "%d labelled and %d unlabelled cases in %s",
-        len(content.images),
-        len(content.unlabelled),
-        folder,
-    )
+    content, _ = list_content(folder, layout)
+    parts = [content.images, content.labels, *([content.unlabelled] if unlabelled else [])]
+    paths = [path for part in parts for path in part.values()]
+    return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
 def import_data(content: Content, layout: DataLayout, out: Path) -> tuple[Path, Transfer]:
@@ -263,62 +200,6 @@ def _named(
             problems.append(Problem(path.relative_to(folder), "the name is not PANTHER's", fix))
         else:
             yield match[1], path
-
-
-def _read(path: Path, folder: Path, problems: list[Problem]) -> Volume | None:
-    from gc_panther.imaging.images import read_image
-
-    try:
-        return read_image(path)
-    except InputError as error:
-        fix = error.fix or "Download or export it again"
-        problems.append(Problem(path.relative_to(folder), error.what, fix))
-        return None
-
-
-def _same_pixels(image: Volume, path: Path, folder: Path, seen: dict[str, Path]) -> list[Problem]:
-    """A warning where the same pixels came before under another name."""
-    file = path.relative_to(folder)
-    digest = hashlib.sha256(np.ascontiguousarray(image.array_zyx).tobytes()).hexdigest()
-    first = seen.setdefault(digest, file)
-    if first == file:
-        return []
-    fix = "Keep one: in different folds they make the cross-validation too good"
-    return [Problem(file, f"the same pixels as {first}", fix, fatal=False)]
-
-
-def _label_problems(
-    label: Volume, image: Volume | None, path: Path, folder: Path, layout: DataLayout
-) -> list[Problem]:
-    file = path.relative_to(folder)
-    problems = []
-    if image is not None and not label.geometry.matches(image.geometry):
-        what = (
-            f"size, spacing, origin or direction differ from the image's ({_grids(label, image)})"
-        )
-        problems.append(Problem(file, what, "Resample it onto its image, or export both again"))
-    found = set(np.unique(label.array_zyx).tolist())
-    unknown = sorted(found - set(layout.labels.values()))
-    if unknown:
-        known = ", ".join(f"{value} {name}" for name, value in layout.labels.items())
-        values = ", ".join(f"{value:g}" for value in unknown[:5])
-        problems.append(Problem(file, f"unknown label values: {values}", f"Known: {known}"))
-    if found <= {0}:
-        problems.append(Problem(file, "the label map is empty", "Remove the case"))
-    elif layout.labels[layout.tumour] not in found:
-        what, fix = f"no {layout.tumour} is labelled", "Check the case; every PANTHER case has one"
-        problems.append(Problem(file, what, fix, fatal=False))
-    return problems
-
-
-def _grids(label: Volume, image: Volume) -> str:
-    """The first thing in which two grids differ."""
-    for name in ("size_xyz", "spacing_xyz", "origin_xyz", "direction"):
-        mine, theirs = getattr(label.geometry, name), getattr(image.geometry, name)
-        if not np.allclose(mine, theirs, rtol=0, atol=1e-4):
-            shown = " against ".join("×".join(f"{v:.6g}" for v in one) for one in (mine, theirs))
-            return f"{name.removesuffix('_xyz')} {shown}"
-    return "no two values"
 
 
 def _bring(path: Path, place: Path) -> Transfer:

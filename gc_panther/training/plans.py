@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gc_panther.errors import WeightsError
+from gc_panther.nnunet.documents import resolved_configuration
 from gc_panther.training.pipeline import ResEnc
 from gc_panther.training.recipe import PLANS_KEY, Network, Schedule
 
@@ -45,7 +46,7 @@ def make_plans(
         "image_reader_writer": "SimpleITKIO",
         "transpose_forward": [0, 1, 2],
         "transpose_backward": [0, 1, 2],
-        "configurations": {CONFIGURATION: _configuration(network)},
+        "configurations": {CONFIGURATION: network_configuration(network)},
         "experiment_planner_used": "gc_panther recipe",
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": dict(
@@ -109,7 +110,8 @@ def plan_residual_encoder(dataset_name: str, size: ResEnc) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _configuration(network: Network) -> dict[str, Any]:
+def network_configuration(network: Network) -> dict[str, Any]:
+    """The configuration of nnU-Net's plans for a network that a recipe writes out."""
     resampling = "resample_data_or_seg_to_shape"
     return {
         "data_identifier": f"{PLANS_NAME}_{CONFIGURATION}",
@@ -150,20 +152,35 @@ def _configuration(network: Network) -> dict[str, Any]:
     }
 
 
-def network_of_plans(plans: Mapping[str, Any]) -> Network:
+def network_of_plans(plans: Mapping[str, Any], name: str = CONFIGURATION) -> Network:
     """The grid and architecture of a trained model, to fine-tune it.
 
+    Args:
+        plans: of the model.
+        name: of the configuration that it was trained with.
+
     Raises:
-        WeightsError: the plans have no 3-D configuration of a residual encoder U-Net.
+        WeightsError: the plans have no such configuration of a residual encoder U-Net.
     """
-    configuration = plans.get("configurations", {}).get(CONFIGURATION, {})
+    configuration = resolved_configuration(plans, name, Path("plans.json"))
     architecture = configuration.get("architecture", {})
     if architecture.get("network_class_name") != _ARCHITECTURE:
         raise WeightsError(
-            f"the plans have no {CONFIGURATION} configuration of a ResidualEncoderUNet",
+            f"the plans have no {name} configuration of a ResidualEncoderUNet",
             fix="Start from a model that `gc-panther train task1` made, or the baseline's",
         )
-    kwargs = architecture["arch_kwargs"]
+    try:
+        return _network(configuration)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(
+            f"the {name} configuration of the plans cannot be used ({reason})",
+            fix="Start from a model that `gc-panther train task1` made, or the baseline's",
+        ) from error
+
+
+def _network(configuration: Mapping[str, Any]) -> Network:
+    kwargs = configuration["architecture"]["arch_kwargs"]
     return Network.model_validate(
         {
             "spacing_zyx": configuration["spacing"],

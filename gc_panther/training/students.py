@@ -55,6 +55,7 @@ def unlabelled_images(folder: Path, labelled: Iterable[str]) -> dict[str, Path]:
     images = {
         path.name.removesuffix(".mha").removesuffix(CHANNEL_SUFFIX): path
         for path in sorted((folder / UNLABELLED).glob("*.mha"))
+        if not path.name.startswith(".")
     }
     if not images:
         raise InputError(
@@ -115,7 +116,7 @@ def pseudo_labels(images: Mapping[str, Path], folder: Path) -> PseudoLabels:
         folder: the label maps, ``<name>.mha``.
 
     Raises:
-        InputError: a label map is missing, or the teachers saw nothing in any image.
+        InputError: a label map is missing.
     """
     from gc_panther.imaging.images import read_image
 
@@ -126,12 +127,6 @@ def pseudo_labels(images: Mapping[str, Path], folder: Path) -> PseudoLabels:
             cases.append(LabelledCase(name, image, label))
         else:
             dropped.append(name)
-    if not cases:
-        raise InputError(
-            "the teachers saw nothing but background in every unlabelled image",
-            where=folder,
-            fix="Look at the teachers' curves, or leave the students out with --labelled-only",
-        )
     return PseudoLabels(tuple(cases), tuple(dropped))
 
 

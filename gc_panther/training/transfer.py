@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Part of the names of nnU-Net's segmentation heads.
 HEADS = ".seg_layers."
+#: How many tensors that do not fit are named.
+SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,12 @@ class TransferReport:
 
 def transfer_weights(
     network: nn.Module,
-    weights: dict[str, Any],
+    weights: Mapping[str, Any],
     *,
     heads: bool,
     rows: Sequence[int] | None = None,
 ) -> TransferReport:
-    """Copy weights by name and shape.
+    """Copy weights by name and shape; all of them have to fit, fresh segmentation heads excepted.
 
     Args:
         network: is changed in place.
@@ -54,7 +56,7 @@ def transfer_weights(
             labels than the network.
 
     Raises:
-        WeightsError: nothing fits.
+        WeightsError: a tensor does not fit.
     """
     own = network.state_dict()
     if heads and rows is not None:
@@ -62,21 +64,39 @@ def transfer_weights(
             name: tensor[list(rows)] if HEADS in name else tensor
             for name, tensor in weights.items()
         }
-    taken = {
-        name: tensor
-        for name, tensor in weights.items()
-        if name in own and own[name].shape == tensor.shape and (heads or HEADS not in name)
-    }
-    if not taken:
-        raise WeightsError(
-            "no parameter fits the network by name and shape",
-            fix="Start from a model of the same architecture",
-        )
+    require_fit(own, weights, heads=heads)
+    taken = {name: tensor for name, tensor in weights.items() if heads or HEADS not in name}
     network.load_state_dict({**own, **taken})
     return TransferReport(
         tuple(sorted(taken)),
         tuple(sorted(own.keys() - taken.keys())),
         tuple(sorted(weights.keys() - taken.keys())),
+    )
+
+
+def require_fit(own: Mapping[str, Any], weights: Mapping[str, Any], *, heads: bool) -> None:
+    """See that weights are those of a network, tensor by tensor.
+
+    Args:
+        own: the network's state.
+        weights: of the model to start from.
+        heads: whether segmentation heads have to fit, too.
+
+    Raises:
+        WeightsError: a tensor is missing, has another shape or no place in the network. The message
+            has the counts and the first names.
+    """
+    wanted = {name for name in own if heads or HEADS not in name}
+    given = {name for name in weights if heads or HEADS not in name}
+    fitting = {name for name in wanted & given if own[name].shape == weights[name].shape}
+    if fitting == wanted == given:
+        return
+    names = [n for n in own if n in wanted - fitting] + [n for n in weights if n in given - wanted]
+    further = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    raise WeightsError(
+        f"{len(fitting)} of {len(wanted | given)} tensors fit the network by name and shape; "
+        f"not {', '.join(names[:SHOWN])}{further}",
+        fix="Start from a model of the same architecture",
     )
 
 

@@ -25,6 +25,7 @@ def train_warm_up(
     prepare: Callable[[Path], None],
     seed: int,
     start: Path | None,
+    keep_heads: bool = True,
 ) -> tuple[float, Path]:
     """Make a round's phantoms, prepare them, train one network and export it.
 
@@ -37,7 +38,8 @@ def train_warm_up(
         prepare: makes nnU-Net's preprocessed data set, split into :data:`WARM_UP_FOLDS`, of a
             folder of phantoms in PANTHER's layout.
         seed: of weights and batches.
-        start: model folder to start from, segmentation heads included, or None.
+        start: model folder to start from, or None.
+        keep_heads: whether that one's segmentation heads are used.
 
     Returns:
         The seconds it took, and the model folder.
@@ -56,7 +58,7 @@ def train_warm_up(
         device=space.device,
         seed=seed,
         start_from=start,
-        keep_heads=True,
+        keep_heads=keep_heads,
     )
     seconds += space.train(name, [job])
     model = export_model(

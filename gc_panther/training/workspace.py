@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from gc_panther.errors import UserError
 from gc_panther.training.checkpoints import FINAL
 from gc_panther.training.dataset import write_json
 from gc_panther.training.engine import Engine, LocalEngine, Process, make_engine
 from gc_panther.training.pipeline import TrainingRequest
 from gc_panther.training.recipe import Recipe
+from gc_panther.training.record import Files, claim
 from gc_panther.training.worker import AnyJob, TrainJob
 
 log = logging.getLogger(__name__)
@@ -55,31 +55,21 @@ class Workspace:
         # A job sees the GPU that the engine chose and no other.
         return cls(request.work, request.jobs, request.device.partition(":")[0], engine)
 
-    def claim(self, task: str, recipe: Recipe, request: TrainingRequest) -> None:
-        """Mark the folder as this recipe's, and its splits'.
+    def claim(
+        self,
+        task: str,
+        recipe: Recipe,
+        request: TrainingRequest,
+        files: Mapping[str, Files],
+        check: Callable[[], None],
+    ) -> None:
+        """Mark the folder as this recipe's, its splits' and its files'.
 
         Raises:
-            UserError: another recipe has worked here; its stages must not be mistaken for ours.
+            UserError: it was begun with others; their stages must not be mistaken for these. Or
+                ``check`` raises it.
         """
-        path = self.folder / "recipe.json"
-        document: dict[str, Any] = {
-            "task": task,
-            "preset": request.preset,
-            "recipe": recipe.model_dump(mode="json"),
-        }
-        if request.splits is not None:
-            document["splits"] = request.splits.read_text(encoding="utf-8")
-        if not path.is_file():
-            write_json(path, document)
-            return
-        import json
-
-        if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(document)):
-            raise UserError(
-                "the work folder holds the stages of another recipe or of other splits",
-                where=self.folder,
-                fix="Choose another --work folder, or delete this one",
-            )
+        claim(self.folder, task, recipe, request, files, check)
 
     def stage(self, name: str, work: Callable[[], None]) -> float:
         """Do ``work`` unless it was finished in an earlier run; return the seconds it took."""
@@ -137,6 +127,15 @@ class Workspace:
 
         path = self.folder / "nnUNet_preprocessed" / dataset / "splits_final.json"
         return list(json.loads(path.read_text(encoding="utf-8")))
+
+    def plans(self, dataset: str) -> dict[str, Any]:
+        """nnU-Net's plans of a data set that is prepared."""
+        import json
+
+        from gc_panther.training.plans import PLANS_NAME
+
+        path = self.folder / "nnUNet_preprocessed" / dataset / f"{PLANS_NAME}.json"
+        return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def run(self, jobs: Sequence[AnyJob]) -> None:
         """Run jobs that do not need each other in processes of their own.

@@ -6,22 +6,15 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
-import numpy as np
-from pydantic import Field, model_validator
-
-from gc_panther.case import Volume
 from gc_panther.errors import UserError
-from gc_panther.imaging.images import read_image, write_image
-from gc_panther.imaging.orientation import to_lps
-from gc_panther.imaging.resampling import resample
-from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.model_folder import ModelFolder, open_model_folder
 from gc_panther.runtime.weights import find_model, weight_roots
 from gc_panther.settings import read_settings
 from gc_panther.text import count
+from gc_panther.training.data_checks import check_before_training
 from gc_panther.training.dataset import (
-    LabelledCase,
     choose_splits,
     make_phantoms,
     make_splits,
@@ -35,98 +28,41 @@ from gc_panther.training.export import (
     model_card,
     pseudo_dice,
 )
-from gc_panther.training.panther_data import DataLayout, check_before_training
+from gc_panther.training.panther_data import DataLayout, data_files
 from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.plans import network_of_plans
+from gc_panther.training.plans import network_configuration, network_of_plans
 from gc_panther.training.recipe import (
-    Millimetres,
     Network,
     PhantomCases,
-    Recipe,
     Schedule,
-    Section,
     WarmUp,
     describe_schedule,
     load_preset,
 )
+from gc_panther.training.record import Files, model_files
+from gc_panther.training.starts import require_same_network, same_labels
 from gc_panther.training.validation import cross_validate
 from gc_panther.training.warm_up import WARM_UP_FOLDS, train_warm_up
 from gc_panther.training.worker import PrepareJob, TrainJob
 from gc_panther.training.workspace import Workspace
 from gc_panther_task2.crops import Crops, LocalizerCrops, ReferenceCrops, is_demonstration
-from gc_panther_task2.localizer import SPACING_XYZ
+from gc_panther_task2.localizer_training import train_localizer
 from gc_panther_task2.plugin import LOCALIZER_MODEL, Task2
-from gc_panther_task2.roi import MARGIN_MM
+from gc_panther_task2.recipe import (
+    ALL_LABELS,
+    DATASET,
+    LABELS,
+    LAYOUT,
+    TITLE,
+    TRAINER,
+    Task2Recipe,
+    describe_labels,
+    describe_phantoms,
+    describe_start,
+    reproduce,
+)
 
 log = logging.getLogger(__name__)
-
-LABELS = {"background": 0, "tumour": 1}
-ALL_LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
-#: Stock software looks up the trainer by name when it loads a model, so both models name nnU-Net's
-#: own class, which follows the recipe all the same.
-TRAINER = "nnunetv2.training.nnUNetTrainer.nnUNetTrainer:nnUNetTrainer"
-LOCALIZER_DATASET, DATASET = "Dataset200_OrgansMR", "Dataset201_PantherTask2"
-TITLE = "Pancreatic tumour on T2-weighted MRI (task 2)"
-LOCALIZER_TITLE = "Organs on MRI, a stand-in for MRSegmentator"
-#: A patient: ``10303``. PANTHER's labels of task 2 have a pancreas, too.
-LAYOUT = DataLayout(DATASET, r"\d{5}", "10303", ALL_LABELS, "tumour")
-#: MRSegmentator's version.json: unknown versions of its own weights would be replaced.
-LOCALIZER_VERSION = {"weights_version": 1.2, "note": "gc_panther demonstration weights"}
-
-
-class LocalizerRecipe(Section):
-    """Training of the small stand-in for MRSegmentator.
-
-    Attributes:
-        network: its grid has the spacing the localizer resamples to.
-        schedule: its training.
-        phantoms: its cases; several contrasts, so that it depends on none.
-        labels: the organs of MRSegmentator's table that it learns.
-    """
-
-    network: Network
-    labels: tuple[str, ...]
-    schedule: Schedule
-    phantoms: tuple[PhantomCases, ...]
-
-    @model_validator(mode="after")
-    def _schedule_fits(self) -> Self:
-        self.network.check(self.schedule)
-        return self
-
-
-class Task2Recipe(Recipe):
-    """Recipe of task 2. The architecture is that of the model it starts from.
-
-    Attributes:
-        spacing_zyx: of the crops; that of the model it starts from if None.
-        crops: ``localizer`` cuts each case as inference does, to what the localizer finds;
-            ``reference`` cuts it to its true pancreas and tumour.
-        margin_mm: around the true ones each side has a margin from this range: the localizer's
-            boxes are larger and smaller, too.
-        classes: 2 learns the tumour, the pancreas is background; 3 keeps it a class.
-        start: ``task1`` fine-tunes a model of task 1; ``random`` trains the same network from
-            random weights.
-        warm_up: rounds between the model of task 1 and the folds, on crops as well, and with the
-            pancreas as a class: it tells where to look.
-        localizer: None where the published MRSegmentator weights are used.
-    """
-
-    spacing_zyx: tuple[Millimetres, Millimetres, Millimetres] | None = None
-    crops: Literal["localizer", "reference"] = "reference"
-    classes: Literal[2, 3] = 2
-    start: Literal["task1", "random"] = "task1"
-    margin_mm: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (
-        MARGIN_MM,
-        MARGIN_MM,
-    )
-    warm_up: tuple[WarmUp, ...] = ()
-    localizer: LocalizerRecipe | None = None
-
-    @property
-    def labels(self) -> Mapping[str, int]:
-        """Label values by name."""
-        return LABELS if self.classes == 2 else ALL_LABELS
 
 
 class Task2Training:
@@ -148,18 +84,55 @@ class Task2Training:
     def train_recipe(self, recipe: Task2Recipe, request: TrainingRequest) -> tuple[Path, ...]:
         """The same for a recipe that is no preset."""
         recipe = _chosen(recipe, request)
-        model = request.start_from or request.export / "task1"
-        network = network_of_plans(_plans_of(model))
+        model = _model_of(request.start_from or request.export / "task1")
+        network = network_of_plans(model.plans, model.configuration)
         if request.data is None:
             _phantoms_of(recipe, request)
-        _check_schedules(recipe, network, model)
+        _check_schedules(recipe, network, model.path)
+        if recipe.start == "task1":
+            # The spacing may be another one where the recipe says so; nothing else may.
+            require_same_network(model, network_configuration(network))
         space = Workspace.of(request)
-        space.claim(self.task, recipe, request)
+        crops = _crops(recipe, request)
+        space.claim(
+            self.task,
+            recipe,
+            request,
+            _files(recipe, request, model, crops),
+            _check(recipe, request),
+        )
         folders = []
         if recipe.localizer is not None:
-            folders.append(_train_localizer(space, recipe.localizer, recipe, request))
-        folders.append(_train_folds(space, recipe, request, model, network))
+            folders.append(train_localizer(space, recipe.localizer, recipe, request))
+        folders.append(_train_folds(space, recipe, request, model, network, crops))
         return tuple(folders)
+
+
+def _files(
+    recipe: Task2Recipe, request: TrainingRequest, model: ModelFolder, crops: Crops
+) -> dict[str, Files]:
+    """The files that the training depends on."""
+    localizer = None
+    # One of the recipe's own is trained in the work folder.
+    if isinstance(crops, LocalizerCrops) and recipe.localizer is None:
+        localizer = model_files(crops.model)
+    return {
+        "data": data_files(request.data, LAYOUT, unlabelled=False) if request.data else None,
+        "start": model_files(model.path),
+        "localizer": localizer,
+    }
+
+
+def _check(recipe: Task2Recipe, request: TrainingRequest) -> Callable[[], None]:
+    """What has to be sound before a work folder belongs to it."""
+
+    def check() -> None:
+        if request.data is not None:
+            check_before_training(request.data, LAYOUT)
+            names = [case.name for case in panther_cases(request.data)]
+            choose_splits(request, names, recipe)
+
+    return check
 
 
 def _chosen(recipe: Task2Recipe, request: TrainingRequest) -> Task2Recipe:
@@ -200,117 +173,13 @@ def _check_schedules(recipe: Task2Recipe, network: Network, model: Path) -> None
         ) from error
 
 
-def _train_localizer(
-    space: Workspace, localizer: LocalizerRecipe, recipe: Task2Recipe, request: TrainingRequest
-) -> Path:
-    from gc_panther.phantom.labels import ORGANS
-
-    seconds = 0.0
-    sources = []
-    for number, phantoms in enumerate(localizer.phantoms):
-        folder = space.folder / "data" / f"localizer-{number}"
-        seconds += space.stage(
-            f"localizer-phantoms-{number}",
-            lambda phantoms=phantoms, folder=folder: make_phantoms(  # type: ignore[misc]
-                phantoms, folder, workers=space.jobs, organs=True
-            ),
-        )
-        sources.append(folder)
-    raw = space.raw(LOCALIZER_DATASET)
-    labels = {"background": 0, **{name: n for n, name in enumerate(localizer.labels, start=1)}}
-    renumbering = np.zeros(len(ORGANS), np.uint8)
-    for name, value in labels.items():
-        renumbering[ORGANS[name]] = value
-
-    def prepare_data() -> None:
-        cases = [
-            _resampled(case, raw, f"{number}_{case.name}", renumbering)
-            for number, source in enumerate(sources)
-            for case in panther_cases(source, labels="OrgansTr")
-        ]
-        write_raw_dataset(raw, cases, labels)
-        # Case names begin with their source here: every case is a patient of its own.
-        names = {case.name.replace("_", "-"): case.name for case in cases}
-        splits = [
-            {part: [names[name] for name in split[part]] for part in split}
-            for split in make_splits(names, 10, recipe.seed)
-        ]
-        space.run(
-            [
-                PrepareJob(
-                    title="localizer data",
-                    dataset=LOCALIZER_DATASET,
-                    network=localizer.network,
-                    schedule=localizer.schedule,
-                    splits=splits,
-                    workers=space.jobs,
-                )
-            ]
-        )
-
-    seconds += space.stage("localizer-prepare", prepare_data)
-    job = TrainJob(
-        title="localizer",
-        dataset=LOCALIZER_DATASET,
-        trainer=TRAINER,
-        schedule=localizer.schedule,
-        fold=0,
-        device=space.device,
-        seed=recipe.seed,
-    )
-    seconds += space.train("localizer", [job])
-    results = space.results(LOCALIZER_DATASET, TRAINER)
-    card = model_card(
-        LOCALIZER_TITLE,
-        purpose="A small network in MRSegmentator's folder format and label table, which task 2 "
-        "uses to find the pancreas (label 7). It has MRSegmentator's 41 outputs; only those of the "
-        f"background and of {', '.join(localizer.labels)} are trained, the others never win. "
-        "It is not MRSegmentator: for patients take the published weights, "
-        "https://github.com/hhaentze/MRSegmentator.",
-        command=_command(request),
-        data=[_describe_phantoms(phantoms) for phantoms in localizer.phantoms]
-        + [f"resampled to {SPACING_XYZ} mm (x, y, z) as the localizer does"],
-        training=[
-            f"recipe: preset `{request.preset}`, seed {recipe.seed}",
-            describe_schedule(localizer.schedule),
-            f"wall time: {seconds / 60:.0f} min on {request.device}",
-        ],
-        results={"fold 0": pseudo_dice(results, 0)},
-        labels=ORGANS,
-        synthetic=True,
-    )
-    return export_model(
-        results,
-        (0,),
-        request.export / "mrsegmentator",
-        card=card,
-        labels=ORGANS,
-        extra={"version.json": LOCALIZER_VERSION},
-        identity=exported_identity(LOCALIZER_TITLE, synthetic=True),
-    )
-
-
-def _resampled(case: LabelledCase, raw: Path, name: str, renumbering: np.ndarray) -> LabelledCase:
-    """The case on the grid on which the localizer sees it, labels renumbered."""
-    image = to_lps(read_image(case.image))
-    organs = to_lps(read_image(case.label))
-    labels = Volume(renumbering[organs.array_zyx], organs.geometry)
-    target = LabelledCase(
-        name, raw / "imagesTr" / f"{name}_0000.mha", raw / "labelsTr" / f"{name}.mha"
-    )
-    for path in (target.image, target.label):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(resample(image, SPACING_XYZ), target.image)
-    write_image(resample(labels, SPACING_XYZ, interpolator="nearest"), target.label)
-    return target
-
-
 def _train_folds(
     space: Workspace,
     recipe: Task2Recipe,
     request: TrainingRequest,
-    model: Path,
+    model: ModelFolder,
     network: Network,
+    crops: Crops,
 ) -> Path:
     """Train and export the ensemble.
 
@@ -320,15 +189,20 @@ def _train_folds(
         request: data and folders.
         model: the one to fine-tune from.
         network: that model's.
+        crops: how the cases are cut.
     """
     if recipe.spacing_zyx is not None:
         network = network.model_copy(update={"spacing_zyx": recipe.spacing_zyx})
-    start = model if recipe.start == "task1" else None
+    start = model.path if recipe.start == "task1" else None
+    keep_heads = same_labels(model, ALL_LABELS)
     seconds = 0.0
-    crops = _crops(recipe, request)
     for number, warm_up in enumerate(recipe.warm_up):
-        taken, start = _warm_up(space, recipe, crops, network, warm_up, number, start)
+        taken, start = _warm_up(
+            space, recipe, crops, network, warm_up, number, start, keep_heads or number > 0
+        )
         seconds += taken
+    # A model of task 1 knows the labels where there are three; binary heads start fresh.
+    keep_heads = bool(recipe.warm_up) or (keep_heads and recipe.classes == 3)
     taken, source, data = _data(space, recipe, request)
     facts = {"preset": request.preset, "seed": recipe.seed}
     seconds += taken + space.stage(
@@ -356,9 +230,8 @@ def _train_folds(
             device=space.device,
             seed=recipe.seed + fold,
             start_from=start,
-            # The warm-up knows the labels, and maybe one more. A model of task 1 knows them where
-            # there are three; binary heads start fresh.
-            keep_heads=bool(recipe.warm_up) or recipe.classes == 3,
+            # The warm-up knows the labels, and maybe one more.
+            keep_heads=keep_heads,
             head_rows=tuple(recipe.labels.values()) if recipe.warm_up else None,
         )
         for fold in range(recipe.folds)
@@ -372,17 +245,18 @@ def _train_folds(
         TITLE,
         purpose="An ensemble of residual encoder U-Nets for PANTHER's task 2, trained by nnU-Net's "
         "code on crops around the pancreas.",
-        command=_command(request),
+        command=reproduce(request),
         data=[
             data,
-            *(f"warm-up: {_describe_phantoms(w.phantoms)}" for w in recipe.warm_up),
+            *(f"warm-up: {describe_phantoms(w.phantoms)}" for w in recipe.warm_up),
             f"crops: {crops.description}",
             describe_splits(space.splits(DATASET)),
-            _describe_labels(recipe),
+            describe_labels(recipe),
         ],
         training=[
             f"recipe: preset `{request.preset}`, seed {recipe.seed}; the plans hold it",
-            f"each fold: {describe_schedule(recipe.schedule)}; {_describe_start(recipe)}",
+            f"each fold: {describe_schedule(recipe.schedule)}; "
+            + describe_start(recipe, keep_heads),
             *(f"warm-up before the folds: {describe_schedule(w.schedule)}" for w in recipe.warm_up),
             f"wall time: {seconds / 60:.0f} min on {request.device}, {request.jobs} at a time",
         ],
@@ -405,6 +279,7 @@ def _warm_up(
     warm_up: WarmUp,
     number: int,
     start: Path | None,
+    keep_heads: bool,
 ) -> tuple[float, Path]:
     """Train one round; return the seconds it took and the model folder."""
     dataset, schedule = f"Dataset{210 + number}_PantherWarmUp", warm_up.schedule
@@ -432,6 +307,7 @@ def _warm_up(
         prepare=prepare,
         seed=recipe.seed + number,
         start=start,
+        keep_heads=keep_heads,
     )
 
 
@@ -467,28 +343,26 @@ def _prepare_crops(
     space.run([job])
 
 
-def _plans_of(model: Path) -> dict[str, Any]:
+def _model_of(model: Path) -> ModelFolder:
     if not model.is_dir():
         raise UserError(
             "the model to fine-tune from is not there",
             where=model,
             fix="Train task 1 into the same --export folder first, or give --from MODEL",
         )
-    return dict(open_model_folder(model).plans)
+    return open_model_folder(model)
 
 
 def _data(
     space: Workspace, recipe: Task2Recipe, request: TrainingRequest
 ) -> tuple[float, Path, str]:
     if request.data is not None:
-        check = partial(check_before_training, request.data, LAYOUT)
-        seconds = space.stage("task2-check", check)
-        return seconds, request.data, count(len(panther_cases(request.data)), "labelled case")
+        return 0.0, request.data, count(len(panther_cases(request.data)), "labelled case")
     folder, phantoms = space.folder / "data" / "task2", _phantoms_of(recipe, request)
     seconds = space.stage(
         "task2-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs)
     )
-    return seconds, folder, _describe_phantoms(phantoms)
+    return seconds, folder, describe_phantoms(phantoms)
 
 
 def _phantoms_of(recipe: Task2Recipe, request: TrainingRequest) -> PhantomCases:
@@ -515,31 +389,3 @@ def _crops(recipe: Task2Recipe, request: TrainingRequest) -> Crops:
             model,
         )
     return LocalizerCrops(model)
-
-
-def _describe_labels(recipe: Task2Recipe) -> str:
-    if recipe.classes == 3:
-        return "labels: tumour and pancreas"
-    warm_up = ", but in the warm-up it is a class" if recipe.warm_up else ""
-    return f"labels: tumour; the pancreas counts as background{warm_up}"
-
-
-def _describe_start(recipe: Task2Recipe) -> str:
-    first = "fold 0 of task 1" if recipe.start == "task1" else "random weights"
-    if recipe.warm_up:
-        return f"weights from the warm-up, which starts from {first}"
-    if recipe.start == "task1" and recipe.classes == 2:
-        return f"weights from {first}, fresh segmentation heads"
-    return f"weights from {first}" if recipe.start == "task1" else first
-
-
-def _describe_phantoms(phantoms: PhantomCases) -> str:
-    contrasts = {"t1": "T1", "t2": "T2", "mixed": "mixed sequences", "random": "random contrast"}
-    contrast = contrasts[phantoms.contrast or {"task1": "t1", "task2": "t2"}[phantoms.task]]
-    varied = ", varied patients, fields of view and voxels" if phantoms.varied else ""
-    made = f"{count(phantoms.cases, 'phantom')} of {phantoms.task}, seed {phantoms.seed}"
-    return f"{made}, {contrast}{varied}"
-
-
-def _command(request: TrainingRequest) -> str:
-    return f"gc-panther train task2 --preset {request.preset} --work WORK --export models"

@@ -240,3 +240,11 @@ def test_another_origin_is_scored_with_a_warning(caplog):
     )
     assert score_volumes(moved, volume(TUMOUR)).dice == 1.0
     assert "origin or direction differ" in caplog.text
+
+
+def test_an_image_in_place_of_a_mask_is_refused_without_listing_its_values(monkeypatch):
+    image = np.random.default_rng(0).random((4, 8, 8))
+    volume = Volume(image, Geometry((8, 8, 4), (1.0, 1.0, 1.0)))
+    monkeypatch.setattr("gc_panther.imaging.values.PART", 100)
+    with pytest.raises(InputError, match="more than 64 values"):
+        score_volumes(volume, volume)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from gc_panther_task1.rounds import prepare_data
 from gc_panther_task1.training import (
     DATASET,
     LABELS,
     Task1Recipe,
     Task1Training,
     _chosen,
-    _prepare,
 )
 
 from gc_panther.errors import UserError
@@ -333,7 +333,7 @@ def test_nnunet_plans_the_network_where_it_is_asked_to(data, tmp_path):
     space = Workspace(tmp_path / "work")
     cases = panther_cases(data)
     splits = make_splits([case.name for case in cases], 2, 0)
-    _prepare(
+    prepare_data(
         space,
         cases=cases,
         dataset=DATASET,

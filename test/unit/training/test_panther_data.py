@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,8 @@ from typer.testing import CliRunner
 
 from gc_panther.errors import InputError
 from gc_panther.training import data_cli, panther_data
-from gc_panther.training.panther_data import (
-    DataLayout,
-    check_before_training,
-    check_data,
-    import_data,
-    list_content,
-)
+from gc_panther.training.data_checks import check_before_training, check_data
+from gc_panther.training.panther_data import DataLayout, import_data, list_content
 
 LAYOUT = DataLayout(
     "Dataset101_PantherTask1",
@@ -26,10 +22,12 @@ LAYOUT = DataLayout(
     {"background": 0, "tumour": 1, "pancreas": 2},
     "tumour",
 )
-SHAPE_ZYX = (4, 6, 5)
+#: Few voxels, but of the extent of an abdomen.
+SHAPE_ZYX = (10, 20, 22)
+SPACING = (15.0, 15.0, 12.0)
 
 
-def write(path, array_zyx, spacing=(1.0, 1.0, 3.0)):
+def write(path, array_zyx, spacing=SPACING):
     image = sitk.GetImageFromArray(array_zyx)
     image.SetSpacing(spacing)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,13 +35,15 @@ def write(path, array_zyx, spacing=(1.0, 1.0, 3.0)):
 
 
 def add_case(root, name, seed, *, label=True, folder="ImagesTr"):
-    generator = np.random.default_rng(seed)
-    image = generator.integers(0, 500, SHAPE_ZYX).astype(np.int16)
+    z, y, x = np.indices(SHAPE_ZYX)
+    inside = (y - 10) ** 2 / 80 + (x - 11) ** 2 / 100 < 1
+    noise = np.random.default_rng(seed).normal(20, 9, SHAPE_ZYX)
+    image = (400 * inside + 5 * z + noise).clip(0).astype(np.int16)
     write(root / folder / f"{name}_0000.mha", image)
     if label:
         values = np.zeros(SHAPE_ZYX, np.uint8)
-        values[1:3, 2:4, 1:3] = 2
-        values[1, 2, 1] = 1
+        values[4:7, 8:12, 8:13] = 2
+        values[5:7, 9:11, 9:11] = 1
         write(root / "LabelsTr" / f"{name}.mha", values)
 
 
@@ -98,20 +98,21 @@ FAULTS = [
     (other_name, "the name is not PANTHER's"),
     (unreadable, "cannot be read"),
     (both, "the case is labelled as well"),
-    (lambda d: change_label(d, lambda a: a, spacing=(1.0, 1.0, 2.5)), "spacing 1×1×2.5 against"),
-    (lambda d: change_label(d, lambda a: a[:-1]), "size 5×6×3 against 5×6×4"),
+    (lambda d: change_label(d, lambda a: a, spacing=(15, 15, 9)), "spacing 15×15×9 against"),
+    (lambda d: change_label(d, lambda a: a[:-1]), "size 22×20×9 against 22×20×10"),
     (lambda d: change_label(d, lambda a: a + 1), "unknown label values: 3"),
     (lambda d: change_label(d, lambda a: a * 0), "the label map is empty"),
 ]
 
 
 def test_a_sound_data_set_has_no_problems(data):
-    looked = []
-    content, problems = check_data(data, LAYOUT, looked.append)
+    looked = Counter()
+    content, problems = check_data(data, LAYOUT, lambda path, part: looked.update({path: part}))
     assert problems == []
     assert sorted(content.images) == ["10000_0001", "10001_0001", "10002_0001"]
     assert list(content.unlabelled) == ["10009_0001"]
     assert len(looked) == content.files == 7
+    assert list(looked.values()) == pytest.approx([1.0] * 7)
 
 
 @pytest.mark.parametrize(("damage", "what"), FAULTS)

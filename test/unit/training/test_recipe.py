@@ -127,8 +127,11 @@ def test_plans_carry_the_schedule_and_give_the_network_back():
 
 
 def test_plans_of_another_architecture_are_refused():
-    with pytest.raises(UserError, match="ResidualEncoderUNet"):
+    with pytest.raises(UserError, match="no configuration '3d_fullres'"):
         network_of_plans({"configurations": {"2d": {}}})
+    other = {"architecture": {"network_class_name": "PlainConvUNet"}}
+    with pytest.raises(UserError, match="ResidualEncoderUNet"):
+        network_of_plans({"configurations": {"3d_fullres": other}})
 
 
 def test_a_card_does_not_promise_bfloat16_on_every_processor():
