@@ -178,8 +178,8 @@ def encode_image(
         scratch: a folder for temporary files; the system's where none is given.
 
     Raises:
-        OutputError: the folder for temporary files cannot be written, or the format cannot hold
-            the image.
+        UserError: there is no such folder for temporary files.
+        OutputError: that folder is full, or the format cannot hold the image.
     """
     with _temporary_folder(scratch) as folder:
         # Under a name of its own: SimpleITK ends the process over names that are not UTF-8.
@@ -197,13 +197,22 @@ def encode_image(
 
 @contextmanager
 def _temporary_folder(scratch: Path | None) -> Iterator[Path]:
+    where = scratch or tempfile.gettempdir()
     try:
-        with tempfile.TemporaryDirectory(prefix="gc_panther-", dir=scratch) as folder:
+        made = tempfile.TemporaryDirectory(prefix="gc_panther-", dir=scratch)
+    except OSError as error:
+        raise UserError(
+            f"the folder for temporary files cannot be written{_reason(error)}",
+            where=where,
+            fix="Name another one (GC_PANTHER_SCRATCH, TMPDIR)",
+        ) from error
+    try:
+        with made as folder:
             yield Path(folder)
     except OSError as error:
         raise OutputError(
             f"the folder for temporary files cannot be written{_reason(error)}",
-            where=scratch or tempfile.gettempdir(),
+            where=where,
             fix="Check its free space, or name another one (GC_PANTHER_SCRATCH, TMPDIR)",
         ) from error
 
@@ -219,8 +228,9 @@ def check_mask_format(path: Path, geometry: Geometry, scratch: Path | None = Non
         scratch: a folder for temporary files; the system's where none is given.
 
     Raises:
-        OutputError: the folder for temporary files cannot be written.
-        UserError: the format is not one of :data:`MASK_ENDINGS`, or cannot hold the grid.
+        OutputError: the folder for temporary files is full.
+        UserError: the format is not one of :data:`MASK_ENDINGS`, or cannot hold the grid, or there
+            is no such folder for temporary files.
     """
     check_mask_ending(path)
     ending = image_ending(path)
