@@ -1,7 +1,7 @@
 """What nnU-Net's plans, dataset.json and checkpoints have to say, checked once and by field.
 
 The models know the fields that inference uses; what else nnU-Net and others write is let through.
-Sizes are bounded, so that plans cannot ask for a network that no machine could hold.
+Networks are described by :mod:`gc_panther.nnunet.architecture`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ from pydantic import (
 
 from gc_panther.errors import WeightsError
 from gc_panther.model_identity import validation_problem
+from gc_panther.nnunet.architecture import (
+    Architecture,
+    Document,
+    OldArchitecture,
+    WithArchitecture,
+    as_list,
+)
 
 #: Voxels of a patch; nnU-Net's largest presets stay below a quarter of it.
 MOST_PATCH_VOXELS = 2**26
@@ -34,32 +41,11 @@ MOST_LABELS = 255
 PLANS = "plans.json"
 _COPY = "Copy the model from nnU-Net's results folder again"
 
-T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-
-
-def _as_list(value: Any) -> Any:
-    """A checkpoint's plans may hold tuples where those of a file hold lists."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _one_as_list(value: Any) -> Any:
-    return [value] if type(value) is int else _as_list(value)
-
-
-def _one_as_three(value: Any) -> Any:
-    return [value] * 3 if type(value) is int else _as_list(value)
 
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _odd(value: int) -> int:
-    # An even kernel would change the size of what it is applied to.
-    if value % 2 == 0:
-        raise ValueError("must be odd")
-    return value
 
 
 def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -68,44 +54,14 @@ def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
-def _layer(package: str, *names: str) -> AfterValidator:
-    """Check a field that names one of some classes of a package.
-
-    Plans are data: they may choose among layers, but must not make Python call anything. nnU-Net
-    looks for classes that moved by the last part of their name.
-    """
-
-    def check(name: str) -> str:
-        if not name.startswith(f"{package}.") or name.rpartition(".")[2] not in names:
-            raise ValueError(
-                f"{name[:80]!r} is no network layer of {package} that is supported "
-                f"({', '.join(names)})"
-            )
-        return name
-
-    return AfterValidator(check)
-
-
-Network = Annotated[
-    str,
-    _layer("dynamic_network_architectures", "PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet"),
-]
-Convolution = Annotated[str, _layer("torch.nn", "Conv3d")]
-Norm = Annotated[str, _layer("torch.nn", "InstanceNorm3d", "BatchNorm3d")]
-Dropout = Annotated[str, _layer("torch.nn", "Dropout3d", "Dropout")]
-Nonlinearity = Annotated[
-    str,
-    _layer("torch.nn", "LeakyReLU", "ReLU", "ReLU6", "ELU", "CELU", "SELU", "GELU", "SiLU", "Mish"),
-]
-
 ThreeFloats = Annotated[
     list[Annotated[FiniteFloat, Field(ge=1e-3, le=1e3)]],
-    BeforeValidator(_as_list),
+    BeforeValidator(as_list),
     Field(min_length=3, max_length=3),
 ]
 Patch = Annotated[
     list[Annotated[int, Field(ge=1, le=2048)]],
-    BeforeValidator(_as_list),
+    BeforeValidator(as_list),
     Field(min_length=3, max_length=3),
 ]
 Permutation = Annotated[
@@ -121,118 +77,9 @@ MirroringAxes = Annotated[
     Field(max_length=3),
     AfterValidator(_distinct),
 ]
-Kernel = Annotated[
-    list[Annotated[int, Field(ge=1, le=31), AfterValidator(_odd)]],
-    BeforeValidator(_one_as_three),
-    Field(min_length=3, max_length=3),
-]
-Stride = Annotated[
-    list[Annotated[int, Field(ge=1, le=64)]],
-    BeforeValidator(_one_as_three),
-    Field(min_length=3, max_length=3),
-]
-#: One value per stage, or one for all.
-PerStage = Annotated[list[T], BeforeValidator(_one_as_list), Field(min_length=1, max_length=12)]
-Features = PerStage[Annotated[int, Field(ge=1, le=8192)]]
-Blocks = PerStage[Annotated[int, Field(ge=1, le=32)]]
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
-
-
-class LayerOptions(_Document):
-    """What a norm, a dropout or a nonlinearity is made with; names as in ``torch.nn``."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    eps: Annotated[FiniteFloat, Field(gt=0)] = 1e-5
-    affine: bool = True
-    momentum: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.1
-    track_running_stats: bool = False
-    inplace: bool = False
-    negative_slope: FiniteFloat = 0.01
-    alpha: FiniteFloat = 1.0
-    p: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.5
-
-
-class NetworkArguments(_Document):
-    """What a U-Net is made with; names as in ``dynamic_network_architectures``."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    n_stages: Annotated[int, Field(ge=2, le=12)]
-    features_per_stage: Features
-    conv_op: Convolution
-    kernel_sizes: PerStage[Kernel]
-    strides: PerStage[Stride]
-    n_blocks_per_stage: Blocks | None = None
-    n_conv_per_stage: Blocks | None = None
-    n_conv_per_stage_decoder: Blocks
-    conv_bias: bool = False
-    norm_op: Norm | None = None
-    norm_op_kwargs: LayerOptions | None = None
-    dropout_op: Dropout | None = None
-    dropout_op_kwargs: LayerOptions | None = None
-    nonlin: Nonlinearity | None = None
-    nonlin_kwargs: LayerOptions | None = None
-    nonlin_first: bool = False
-    bottleneck_channels: None = None
-    stem_channels: Annotated[int, Field(ge=1, le=8192)] | None = None
-    deep_supervision: bool = False
-
-    @field_validator("strides")
-    @classmethod
-    def _full_resolution_first(cls, strides: list[list[int]]) -> list[list[int]]:
-        # The network's answer would be smaller than its window.
-        if strides[0] != [1, 1, 1]:
-            raise ValueError("the first stage must have stride 1")
-        return strides
-
-    @model_validator(mode="after")
-    def _one_value_per_stage(self) -> Self:
-        for name, value in self:
-            stages = self.n_stages - (name == "n_conv_per_stage_decoder")
-            if isinstance(value, list) and len(value) not in (1, stages):
-                raise ValueError(f"{name} has {len(value)} values, n_stages wants {stages}")
-        return self
-
-    def total_strides(self) -> list[int]:
-        """By which factor the network's last stage is smaller than its input, per axis."""
-        strides = self.strides if len(self.strides) > 1 else self.strides * self.n_stages
-        return [math.prod(axis) for axis in zip(*strides, strict=True)]
-
-
-class Architecture(_Document):
-    """The network of a configuration."""
-
-    network_class_name: Network
-    arch_kwargs: NetworkArguments
-    kw_requires_import: Annotated[
-        list[Literal["conv_op", "norm_op", "dropout_op", "nonlin"]],
-        BeforeValidator(_as_list),
-        Field(alias="_kw_requires_import", max_length=4),
-    ]
-
-
-class _WithArchitecture(_Document):
-    architecture: Architecture
-
-
-class OldArchitecture(_Document):
-    """The network in plans of nnU-Net before version 2.3; nnU-Net translates them."""
-
-    UNet_class_name: Literal["PlainConvUNet", "ResidualEncoderUNet"]
-    UNet_base_num_features: Annotated[int, Field(ge=1, le=8192)]
-    unet_max_num_features: Annotated[int, Field(ge=1, le=8192)]
-    n_conv_per_stage_encoder: Blocks
-    n_conv_per_stage_decoder: Blocks
-    num_pool_per_axis: Any
-    pool_op_kernel_sizes: PerStage[Stride]
-    conv_kernel_sizes: PerStage[Kernel]
-
-
-class Resampling(_Document):
+class Resampling(Document):
     """Settings of one of nnU-Net's resampling functions."""
 
     model_config = ConfigDict(extra="forbid")
@@ -260,17 +107,17 @@ Normalization = Literal[
 ]
 
 
-class Configuration(_Document):
+class Configuration(Document):
     """A configuration of the plans, as far as inference uses it."""
 
     spacing: ThreeFloats
     patch_size: Patch
     preprocessor_name: Literal["DefaultPreprocessor"]
     normalization_schemes: Annotated[
-        list[Normalization], BeforeValidator(_as_list), Field(min_length=1, max_length=1)
+        list[Normalization], BeforeValidator(as_list), Field(min_length=1, max_length=1)
     ]
     use_mask_for_norm: Annotated[
-        list[bool], BeforeValidator(_as_list), Field(min_length=1, max_length=1)
+        list[bool], BeforeValidator(as_list), Field(min_length=1, max_length=1)
     ]
     resampling_fn_data: ResamplingName
     resampling_fn_data_kwargs: Resampling
@@ -297,7 +144,7 @@ class Configuration(_Document):
         return self
 
 
-class Intensities(_Document):
+class Intensities(Document):
     """Of the foreground of a channel's training images."""
 
     mean: float | None = None
@@ -306,11 +153,11 @@ class Intensities(_Document):
     percentile_99_5: float | None = None
 
 
-class _Configurations(_Document):
+class _Configurations(Document):
     configurations: dict[str, dict[str, Any]]
 
 
-class Plans(_Document):
+class Plans(Document):
     """nnU-Net's plans without their configurations."""
 
     transpose_forward: Permutation
@@ -335,7 +182,7 @@ class Plans(_Document):
         )
 
 
-class Dataset(_Document):
+class Dataset(Document):
     """nnU-Net's dataset.json."""
 
     labels: dict[str, int | list[int]] | None = None
@@ -343,7 +190,7 @@ class Dataset(_Document):
     modality: dict[str, str] | None = None
 
 
-class InitArguments(_Document):
+class InitArguments(Document):
     """What the trainer of a checkpoint was made with."""
 
     configuration: str = "3d_fullres"
@@ -355,7 +202,7 @@ def _nothing_as_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
-class CheckpointFacts(_Document):
+class CheckpointFacts(Document):
     """What a checkpoint says beside its weights."""
 
     trainer_name: str = ""
@@ -397,7 +244,7 @@ def check_plans(document: Mapping[str, Any], configuration: str, where: Path) ->
     resolved = resolved_configuration(document, configuration, where)
     used = validated(Configuration, resolved, PLANS, where, below=below)
     if used.architecture is None and "UNet_class_name" not in resolved:
-        validated(_WithArchitecture, resolved, PLANS, where, below=below)
+        validated(WithArchitecture, resolved, PLANS, where, below=below)
     elif used.architecture is None:
         validated(OldArchitecture, resolved, PLANS, where, below=below)
     if "CTNormalization" in used.normalization_schemes:

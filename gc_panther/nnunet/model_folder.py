@@ -121,11 +121,19 @@ def open_model_folder(path: Path, folds: tuple[int, ...] | None = None) -> Model
         WeightsError: a file is missing, damaged or unsafe, or the model is of a kind that is not
             supported (regions, several channels, two-dimensional, cascade).
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise WeightsError("there is no such model folder", where=path)
-    if (path / MANIFEST).is_file():
-        return _open_pack(path, folds)
+    try:
+        if not path.is_dir():
+            raise WeightsError("there is no such model folder", where=path)
+        return _open_pack(path, folds) if (path / MANIFEST).is_file() else _open_raw(path, folds)
+    except OSError as error:
+        raise WeightsError(
+            f"the model folder cannot be read ({error.strerror})",
+            where=error.filename or path,
+            fix="Check the folder and its permissions",
+        ) from error
+
+
+def _open_raw(path: Path, folds: tuple[int, ...] | None) -> ModelFolder:
     checkpoints = _wanted(path, _find_checkpoints(path), folds)
     facts = {fold: _facts(read_checkpoint(file), file) for fold, file in checkpoints.items()}
     first = next(iter(facts.values()))

@@ -37,13 +37,28 @@ def weight_roots(settings: Settings, model_dir: Path | None = None) -> tuple[Pat
     """The folders weights are looked for in, the first one first.
 
     Raises:
-        WeightsError: the chosen one is an archive that is missing, damaged or hostile.
+        WeightsError: the chosen one cannot be read, or is an archive that is missing, damaged or
+            hostile.
     """
     chosen = model_dir or settings.model_dir
-    if chosen is not None and is_archive(chosen):
-        chosen = unpacked(chosen, settings.scratch)
+    if chosen is not None:
+        _refuse_unusable(chosen)
+        if is_archive(chosen):
+            chosen = unpacked(chosen, settings.scratch)
     roots = (chosen, settings.platform_model_dir, settings.resources)
     return tuple(root for root in roots if root is not None)
+
+
+def _refuse_unusable(path: Path) -> None:
+    """Refuse a loop of links, or a name that is too long; what is missing is found out later."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise WeightsError(
+            f"the chosen model folder cannot be read ({error.strerror})", where=path
+        ) from error
 
 
 def find_models(task: Task, roots: tuple[Path, ...], *, explicit: bool) -> dict[str, Path]:

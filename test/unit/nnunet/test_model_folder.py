@@ -3,6 +3,7 @@ import json
 import os
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +116,14 @@ def test_no_folder_no_checkpoint_no_plans(folder, tmp_path):
     change(folder, init_args={"configuration": "3d_fullres"})
     (folder / "plans.json").unlink()
     assert "plans.json is missing" in refused(folder)
+
+
+def test_a_folder_that_cannot_be_listed(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert "cannot be read (Permission denied)" in refused(folder)
 
 
 def test_plans_that_are_no_json(folder):

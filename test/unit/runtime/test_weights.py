@@ -46,6 +46,15 @@ def test_the_order_of_the_roots(tmp_path: Path) -> None:
     assert weight_roots(settings, tmp_path)[0] == tmp_path
 
 
+def test_a_chosen_folder_that_no_file_system_has_is_refused(tmp_path: Path) -> None:
+    settings = read_settings({})
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in (tmp_path / "loop", tmp_path / ("n" * 300), tmp_path / ("d/" * 3000)):
+        with pytest.raises(WeightsError, match="the chosen model folder cannot be read"):
+            weight_roots(settings, path)
+    assert weight_roots(settings, tmp_path / "missing")[0] == tmp_path / "missing"
+
+
 def test_the_first_root_that_has_a_model_wins_for_each_model(tmp_path: Path) -> None:
     for place in ("one/b", "two/a", "two/b"):
         (tmp_path / place).mkdir(parents=True)
