@@ -202,9 +202,9 @@ def _temporary_folder(scratch: Path | None) -> Iterator[Path]:
         made = tempfile.TemporaryDirectory(prefix="gc_panther-", dir=scratch)
     except OSError as error:
         raise UserError(
-            f"the folder for temporary files cannot be written{_reason(error)}",
+            f"no folder for temporary files can be made{_reason(error)}",
             where=where,
-            fix="Name another one (GC_PANTHER_SCRATCH, TMPDIR)",
+            fix="Set GC_PANTHER_SCRATCH to a folder that can be written",
         ) from error
     try:
         with made as folder:
