@@ -71,7 +71,8 @@ def inflate(data: bytes, into: memoryview, kind: Literal["zlib", "gzip"]) -> Non
     decode = imagecodecs.deflate_decode if kind == "zlib" else imagecodecs.gzip_decode
     try:
         filled = len(decode(data, out=into))
-    except RuntimeError:
+    # The stream is damaged; or, as a ValueError, gzip's header.
+    except (RuntimeError, ValueError):
         filled = -1
     if filled == len(into) and _ends_with_checksum(data, into, kind):
         return
