@@ -300,7 +300,7 @@ class Ensemble:
             if value is None or (value.shape, value.dtype) != self._expected.get(name):
                 raise WeightsError(
                     f"the checkpoint does not fit its plans and its {self._heads} labels "
-                    f"(in {name})",
+                    f"(in {name[:80]})",
                     where=self.model.checkpoints[fold],
                     fix="Plans, dataset.json and checkpoints have to come from the same training",
                 )
