@@ -176,6 +176,7 @@ def test_from_data_to_a_model_folder_that_stock_nnunet_loads(
         "dataset.json",
         "fold_0",
         "fold_1",
+        "model.json",
         "plans.json",
     ]
     assert "Not for clinical use" in (model / "MODEL_CARD.md").read_text()
