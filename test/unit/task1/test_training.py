@@ -176,13 +176,14 @@ def test_from_data_to_a_model_folder_that_stock_nnunet_loads(
         "dataset.json",
         "fold_0",
         "fold_1",
+        "model.json",
         "plans.json",
     ]
     assert "Not for clinical use" in (model / "MODEL_CARD.md").read_text()
     assert "dataset" not in json.loads((model / "dataset.json").read_text())
     card = (model / "MODEL_CARD.md").read_text()
     assert "| Dice |" in card
-    assert "validation parts of 1, 1 cases, SHA-256 of the splits" in card
+    assert "validation parts of 1, 1 case, SHA-256 of the splits" in card
 
     report = tmp_path / "work" / "report" / "task1"
     metrics = json.loads((report / "metrics.json").read_text())
