@@ -1,10 +1,14 @@
 """What nnU-Net spends most of a test's training on, left out: pools, statistics and curves.
 
-``python -m quick_nnunet JOB.json`` is ``python -m gc_panther.training.worker`` without them.
+``python -m quick_nnunet JOB.json`` is ``python -m gc_panther.training.worker`` without them. With
+:data:`HOLD` in its environment it stops for ever where it has logged a line that holds it.
 """
 
+import logging
 import multiprocessing
+import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.pool import ThreadPool
@@ -14,6 +18,10 @@ from unittest import mock
 
 #: Voxels of a data set whose intensities nnU-Net describes; by itself it draws 100 million.
 VOXELS = 10_000
+#: Variable of the environment.
+HOLD = "QUICK_NNUNET_HOLD"
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -28,7 +36,9 @@ def quick_nnunet() -> Iterator[None]:
     def run_on_few(self: Any, *arguments: Any) -> Any:
         assert self.num_foreground_voxels_for_intensitystats > VOXELS
         self.num_foreground_voxels_for_intensitystats = VOXELS
-        return run(self, *arguments)
+        fingerprint = run(self, *arguments)
+        log.info("%s: the fingerprint is written", self.dataset_name)
+        return fingerprint
 
     pools = SimpleNamespace(Pool=ThreadPool)
     with ExitStack() as stack:
@@ -41,10 +51,25 @@ def quick_nnunet() -> Iterator[None]:
         yield
 
 
+def hold_after(text: str) -> None:
+    """Stop for ever where a line with this text has been logged."""
+    emit = logging.Logger.callHandlers
+
+    def emit_and_wait(self: logging.Logger, record: logging.LogRecord) -> None:
+        emit(self, record)
+        if text in record.getMessage():
+            log.info("waits for its end")
+            time.sleep(3600)
+
+    logging.Logger.callHandlers = emit_and_wait  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     # Nothing is drawn here, and its import takes as long as torch's.
     sys.modules["seaborn"] = mock.MagicMock()
     from gc_panther.training import worker
 
+    if HOLD in os.environ:
+        hold_after(os.environ[HOLD])
     with quick_nnunet():
         worker.main()
