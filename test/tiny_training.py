@@ -68,14 +68,14 @@ def main() -> None:
     recipe = training.Task1Recipe.model_validate_json(Path(sys.argv[1]).read_bytes())
     training.load_preset = lambda *_: recipe
     be_quick()
-    arguments = []
-    for word in sys.argv[2:]:
-        if word == "--ray":
+    options = [word for word in sys.argv[2:] if word == "--ray" or word.startswith("--hold=")]
+    # In this order: what Ray starts inherits the environment.
+    for option in sorted(options):
+        if option == "--ray":
             start_ray()
-        elif word.startswith("--hold="):
-            hold(word.removeprefix("--hold="))
         else:
-            arguments.append(word)
+            hold(option.removeprefix("--hold="))
+    arguments = [word for word in sys.argv[2:] if word not in options]
     sys.argv[1:] = arguments
     cli.main()
 

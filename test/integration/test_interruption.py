@@ -27,7 +27,7 @@ WAITS = "waits for its end"
 #: Voxels so large that a phantom is made, and a network trained on it, in no time.
 SPACING = (9.0, 9.0, 9.0)
 #: Seconds that only a test which has failed waits.
-PATIENCE = 300
+PATIENCE = 1200
 SCHEDULE = Schedule(
     epochs=4,
     learning_rate=0.01,

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.machinery import ModuleSpec
 from multiprocessing.pool import ThreadPool
 from types import SimpleNamespace
 from typing import Any
@@ -65,8 +66,15 @@ def hold_after(text: str) -> None:
 
 
 if __name__ == "__main__":
-    # Nothing is drawn here, and its import takes as long as torch's.
-    sys.modules["seaborn"] = mock.MagicMock()
+    # Nothing is drawn or split here, and the imports of these take longer than torch's.
+    for name in (
+        "seaborn",
+        "matplotlib",
+        "matplotlib.pyplot",
+        "sklearn",
+        "sklearn.model_selection",
+    ):
+        sys.modules[name] = mock.MagicMock(__spec__=ModuleSpec(name, None))
     from gc_panther.training import worker
 
     if HOLD in os.environ:
