@@ -54,7 +54,9 @@ def read_nifti(path: Path, check: Callable[[Header], Geometry]) -> Volume:
         start = _inflate_start(file) if zipped else file.read(_HEADER_BYTES)
         fields = _fields(start)
         scale = _scaling(fields)
-        header = _header(fields, scaled=scale is not None)
+        # NaN and infinity are refused, without numpy's warnings on the terminal.
+        with np.errstate(all="ignore"):
+            header = _header(fields, scaled=scale is not None)
         geometry = check(header)
         first = _first_pixel(fields)
         count = math.prod(geometry.size_xyz)
