@@ -90,6 +90,7 @@ def test_a_window_with_much_padding_is_as_exact_as_torchs(shape, batch):
     assert (answer - truth).abs().max() <= 10 * (torchs - truth).abs().max()
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_a_second_case_finds_the_folds_compiled(folder, monkeypatch):
     ensemble, first = predict(folder, "openvino")
@@ -119,6 +120,7 @@ def test_one_fold_at_a_time_holds_the_memory_of_its_passes(monkeypatch):
     assert events == ["pass 0", "release 0", "pass 1", "release 1", "pass 0"]
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_large_networks_are_compiled_again(folder, monkeypatch):
     monkeypatch.setattr(backends, "_KEPT_BYTES", 10)
@@ -126,6 +128,7 @@ def test_large_networks_are_compiled_again(folder, monkeypatch):
     assert np.array_equal(ensemble.predict(IMAGE, CaseRun()).probabilities, first.probabilities)
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_the_graph_is_converted_once_and_kept(folder, empty_cache, monkeypatch):
     predict(folder, "openvino")
@@ -140,6 +143,7 @@ def test_the_graph_is_converted_once_and_kept(folder, empty_cache, monkeypatch):
     assert predict(folder, "auto")[1].facts["backend"] == "torch"
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_a_pack_brings_its_graph(folder, tmp_path, empty_cache, monkeypatch):
     model = open_model_folder(folder)
@@ -153,6 +157,7 @@ def test_a_pack_brings_its_graph(folder, tmp_path, empty_cache, monkeypatch):
     assert not any(len(raw) > 2 * 4096 for _, raw in graph.constants)
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_a_cache_that_cannot_be_written_is_done_without(folder, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
@@ -246,6 +251,7 @@ def test_a_graph_of_another_network_is_refused(weights):
         graph.check_weights(dict(torch.nn.Conv3d(1, 1, 1).named_parameters()))
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_a_broken_graph_in_a_pack_is_made_anew(folder, tmp_path, empty_cache, caplog):
     write_pack(open_model_folder(folder), tmp_path / "pack", extra={GRAPH_FILE: "{}"})

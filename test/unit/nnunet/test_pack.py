@@ -211,6 +211,7 @@ def test_a_missing_fold_is_an_error(packed):
         open_model_folder(packed, (0, 4))
 
 
+@pytest.mark.slow
 def test_the_command(folder, tmp_path, toy_command_line, capfd):
     out = tmp_path / "pack"
     said = ["--kind", "demonstration", "--title", "Tiny", "--licence", "MIT"]

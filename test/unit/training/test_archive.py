@@ -26,6 +26,7 @@ def test_an_archive_holds_packs_at_its_top_level(tiny_model_folder, tmp_path):
     assert all((before[name] == after[name]).all() for name in before)
 
 
+@pytest.mark.slow
 def test_the_same_models_give_the_same_bytes(tiny_model_folder, tmp_path):
     models = {"b": tiny_model_folder(folds=(0,)), "a": tiny_model_folder(folds=(0,))}
     first = write_archive(models, tmp_path / "first.tar.gz")
