@@ -8,6 +8,7 @@ compute some shapes wrongly or slowly on some GPUs, which no version check finds
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -146,49 +147,56 @@ def precision_on_this_gpu(
         patch: spatial shape of a window.
         batch: windows per pass.
     """
-    layers = convolution_layers(network, patch)
+    layers = functools.cache(lambda: convolution_layers(network, device, patch))
 
     def attempt(precision: Precision) -> Trial:
         try:
-            return measure(layers, device, batch, precision)
+            return measure(layers(), device, batch, precision)
         except torch.OutOfMemoryError:
             if batch == 1:
                 raise
         # Only here, with the exception gone, are its tensors gone as well.
         torch.cuda.empty_cache()
-        return measure(layers, device, 1, precision)
+        return measure(layers(), device, 1, precision)
 
     choice = choose_precision(torch.__version__, torch.backends.cudnn.version(), attempt)
     torch.cuda.empty_cache()
     return choice
 
 
-def convolution_layers(network: nn.Module, patch: Sequence[int]) -> list[Layer]:
+@torch.inference_mode()
+def convolution_layers(
+    network: nn.Module, device: torch.device, patch: Sequence[int]
+) -> list[Layer]:
     """The different convolutions of a network, with the shapes that one window has there.
 
+    One pass on the device, with weights of no meaning, shows them. A pass on the meta device would
+    import torch's compiler, which takes two seconds.
+
     Args:
-        network: on the meta device, so that the pass costs nothing.
+        network: on the meta device.
+        device: where to compute.
         patch: spatial shape of a window.
+
+    Raises:
+        torch.OutOfMemoryError: the device's memory is too small.
     """
     found: dict[tuple[str, tuple[int, ...]], Layer] = {}
 
-    def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], _: torch.Tensor) -> None:
+    def note(original: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         shape = tuple(inputs[0].shape[1:])
         # A convolution's representation names all of its parameters' sizes.
-        known = found.get((repr(module), shape), Layer(module, shape, 0))
-        found[repr(module), shape] = replace(known, times=known.times + 1)
+        known = found.get((repr(original), shape), Layer(original, shape, 0))
+        found[repr(original), shape] = replace(known, times=known.times + 1)
 
-    handles = [
-        module.register_forward_hook(note)
-        for module in network.modules()
-        if isinstance(module, CONVOLUTIONS)
-    ]
-    try:
-        with torch.inference_mode():
-            network(torch.empty((1, 1, *patch), device="meta"))
-    finally:
-        for handle in handles:
-            handle.remove()
+    filled = _empty_copy(network, device)
+    for module, original in zip(filled.modules(), network.modules(), strict=True):
+        if isinstance(module, CONVOLUTIONS):
+            module.register_forward_pre_hook(
+                lambda _, inputs, original=original: note(original, inputs)
+            )
+    with tf32_convolutions(allowed=False):
+        filled(torch.zeros((1, 1, *patch), device=device))
     return list(found.values())
 
 
@@ -237,9 +245,23 @@ def tf32_convolutions(*, allowed: bool) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
+def _empty_copy(module: nn.Module, device: torch.device) -> nn.Module:
+    """A copy of a module on the meta device, with memory for its weights.
+
+    ``to_empty`` would do the same, and import torch's compiler.
+    """
+    filled = copy.deepcopy(module).eval()
+    weights = {
+        name: torch.empty(value.shape, dtype=value.dtype, device=device)
+        for name, value in module.state_dict().items()
+    }
+    filled.load_state_dict(weights, assign=True)
+    return filled
+
+
 def _with_noise(module: nn.Module, device: torch.device, random: torch.Generator) -> nn.Module:
     """A copy on the device whose outputs are about as large as its inputs."""
-    filled = copy.deepcopy(module).to_empty(device=device)
+    filled = _empty_copy(module, device)
     for parameter in filled.parameters():
         products = max(1, parameter[0].numel())
         parameter.normal_(std=products**-0.5, generator=random)

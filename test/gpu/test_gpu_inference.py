@@ -75,7 +75,7 @@ def test_the_gpu_is_found():
 def test_the_precision_that_is_chosen_computes_rightly(gpu, folder):
     network, device = network_of(folder), torch.device(gpu)
     choice = precision_on_this_gpu(network, device, PATCH, 8)
-    trial = measure(convolution_layers(network, PATCH), device, 8, choice.precision)
+    trial = measure(convolution_layers(network, device, PATCH), device, 8, choice.precision)
     assert trial.error <= MAX_ERROR / 5
     assert choice.precision == "half" or choice.reason
 

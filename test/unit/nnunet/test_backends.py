@@ -274,7 +274,9 @@ def test_without_openvino_torch_runs_and_a_wish_is_refused(folder, monkeypatch):
         predict(folder, "openvino")
 
 
-def test_on_a_gpu_torch_runs(tmp_path):
+def test_on_a_gpu_torch_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(backends, "precision_on_this_gpu", lambda *_: Choice("half"))
+
     def choose(backend):
         network = torch.nn.Conv3d(1, 2, 1)
         return choose_runner(backend, torch.device("cuda"), tmp_path, {}, network, (4, 4, 4))
@@ -377,11 +379,17 @@ def test_a_gpu_computes_in_the_precision_that_was_chosen(monkeypatch, choice, dt
 def test_a_gpu_that_computes_wrongly_gets_float32_and_a_warning(folder, monkeypatch, caplog):
     """The plans' network, its patch and batch are tested; the measurement is a stand-in."""
     measured = []
+    shapes = precision.convolution_layers
 
     def measure(layers, device, batch, precision):
         measured.append((len(layers), device.type, batch, precision))
         return Trial(0.5, 0.3)
 
+    monkeypatch.setattr(
+        precision,
+        "convolution_layers",
+        lambda network, _, patch: shapes(network, torch.device("cpu"), patch),
+    )
     monkeypatch.setattr(precision, "measure", measure)
     monkeypatch.setattr(
         precision, "convolution_faults", lambda *_: ConvolutionFaults("right", False)
@@ -397,7 +405,7 @@ def test_a_gpu_that_computes_wrongly_gets_float32_and_a_warning(folder, monkeypa
     assert "half-precision convolutions are off by 5.0e-01" in runner.choice.reason
     (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert "compute in float32" in warning.getMessage()
-    layers = len(precision.convolution_layers(network, (8, 16, 16)))
+    layers = len(shapes(network, torch.device("cpu"), (8, 16, 16)))
     assert measured == [(layers, "cuda", 8, "half")]
 
 

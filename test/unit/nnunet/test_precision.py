@@ -2,6 +2,8 @@
 
 import math
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -67,23 +69,40 @@ def network(tiny_model_folder):
 
 
 def test_the_layers_are_the_networks_own(network):
-    layers = convolution_layers(network, PATCH)
+    layers = convolution_layers(network, CPU, PATCH)
     modules = [module for module in network.modules() if isinstance(module, CONVOLUTIONS)]
     assert sum(layer.times for layer in layers) == len(modules)
     assert {repr(layer.module) for layer in layers} == {repr(module) for module in modules}
     assert layers[0].shape == (1, *PATCH)
-    assert all(not module._forward_hooks for module in network.modules())
+    assert all(layer.module.weight.is_meta for layer in layers), "no memory is kept"
+
+
+def test_the_compiler_of_torch_is_not_imported(tiny_model_folder):
+    """As most operations on the meta device would do, for two seconds."""
+    code = """
+import sys, torch
+from pathlib import Path
+from gc_panther.nnunet.ensemble import _network_and_patch
+from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.precision import convolution_layers, measure
+network, patch = _network_and_patch(open_model_folder(Path(sys.argv[1]), (0,)))
+device = torch.device("cpu")
+measure(convolution_layers(network, device, patch), device, 1, "half")
+sys.exit("sympy" in sys.modules)
+"""
+    folder = tiny_model_folder(patch_zyx=PATCH, folds=(0,))
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
 
 
 def test_a_right_half_precision_is_measured_as_right(network):
-    trial = measure(convolution_layers(network, PATCH), CPU, 2, "half")
+    trial = measure(convolution_layers(network, CPU, PATCH), CPU, 2, "half")
     assert 0 < trial.error < MAX_ERROR / 5
     assert trial.time > 0
 
 
 @pytest.mark.parametrize("wrong", [lambda answer: answer.roll(1, -1), lambda answer: answer / 0])
 def test_a_wrong_kernel_of_one_layer_is_found(network, monkeypatch, wrong):
-    layers = convolution_layers(network, PATCH)
+    layers = convolution_layers(network, CPU, PATCH)
     right, last = torch.nn.Conv3d.forward, repr(layers[-1].module)
 
     def forward(self, windows):
@@ -131,6 +150,7 @@ def test_with_too_little_memory_one_window_is_tried(network, monkeypatch):
             raise torch.OutOfMemoryError
         return GOOD
 
+    monkeypatch.setattr(precision, "convolution_layers", lambda *_: [])
     monkeypatch.setattr(precision, "measure", limited)
     monkeypatch.setattr(
         precision, "convolution_faults", lambda *_: ConvolutionFaults("right", False)
