@@ -105,11 +105,11 @@ require_python() {
 # What the set-up downloads: measured sums of the wheels' sizes for Linux on x86-64.
 announce_download() {
     if [ -n "${TORCH_INDEX_URL:-}" ]; then
-        say "About 0.5 GB will be downloaded, and torch from the index that TORCH_INDEX_URL names (0.2 GB for CPUs)"
+        say "About 0.4 GB will be downloaded, and torch from the index that TORCH_INDEX_URL names (0.2 GB for CPUs)"
     elif command -v nvidia-smi > /dev/null; then
-        say "About 3.2 GB will be downloaded, 2.7 GB of it torch with CUDA"
+        say "About 3.1 GB will be downloaded, 2.7 GB of it torch with CUDA"
     else
-        say "Up to 3.2 GB will be downloaded, 2.7 GB of it torch with CUDA, which this machine cannot use: it has no NVIDIA driver"
+        say "Up to 3.1 GB will be downloaded, 2.7 GB of it torch with CUDA, which this machine cannot use: it has no NVIDIA driver"
         say "0.2 GB in place of the 2.7 GB: stop with Ctrl-C, and set TORCH_INDEX_URL to an index of builds for CPUs (README.md)"
     fi
 }

@@ -129,8 +129,8 @@ def test_with_uv_pythons_venv_module_is_not_needed(set_up) -> None:
     ("programs", "environment", "said"),
     [
         ({}, {}, "it has no NVIDIA driver"),
-        ({"nvidia-smi": "#!/bin/bash\n"}, {}, "About 3.2 GB will be downloaded"),
-        ({}, {"TORCH_INDEX_URL": CPU_INDEX}, "About 0.5 GB will be downloaded"),
+        ({"nvidia-smi": "#!/bin/bash\n"}, {}, "About 3.1 GB will be downloaded"),
+        ({}, {"TORCH_INDEX_URL": CPU_INDEX}, "About 0.4 GB will be downloaded"),
     ],
     ids=["no driver", "driver", "further index"],
 )
