@@ -88,6 +88,19 @@ def judge_image(inspected: Mapping[str, Any]) -> Iterator[Check]:
     yield Check("size", size <= LARGEST_IMAGE_GB, f"{size:.1f} GB", fix)
 
 
+def judge_archive(archive: Path, task: Any) -> Iterator[Check]:
+    """Whether the model archive can be unpacked, and holds the task's models."""
+    from gc_panther.errors import WeightsError
+    from gc_panther.runtime.archives import unpack
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            unpack(archive, Path(folder))
+            yield from judge_model(Path(folder), task)
+        except WeightsError as error:
+            yield Check("model archive", False, error.what, error.fix)
+
+
 def judge_model(folder: Path, task: Any) -> Iterator[Check]:
     """Whether the uploaded model is found where the platform unpacks it.
 
@@ -238,6 +251,7 @@ def run(image: str, case: Path, work: Path, job: Mapping[str, Any], options: Seq
     ).stdout.strip()
     mounts = [
         (HERE / "inside.py", "inside.py", "ro"),
+        (HERE / "plain_tar.py", "plain_tar.py", "ro"),
         (packages(), "packages", "ro"),
         (case, "case", "ro"),
         (work / "job.json", "job.json", "ro"),
@@ -317,7 +331,6 @@ def main() -> int:
     import SimpleITK as sitk
 
     from gc_panther.plugins import create_plugin_manager, find_task
-    from gc_panther.runtime.archives import unpack
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("task")
@@ -362,9 +375,7 @@ def main() -> int:
     case = ROOT / "test" / "cases" / arguments.task / "input"
     if arguments.model:
         options += ["-v", f"{arguments.model.resolve()}:/emulation/model.tar.gz:ro"]
-        with tempfile.TemporaryDirectory() as folder:
-            unpack(arguments.model, Path(folder))
-            checks += judge_model(Path(folder), task)
+        checks += judge_archive(arguments.model, task)
     print(
         f"==> {image} ({api}) as on {arguments.instance}: {limits['memory_gb']} GB, "
         f"{limits['data_mb']} MB of data per process, {limits['shm_mb']} MB of shared memory",
