@@ -6,16 +6,29 @@ source "$(dirname "$0")/common.sh"
 cd "$ROOT"
 locks=("$@")
 [ $# -gt 0 ] ||
-    locks=(requirements.lock requirements-task2.lock requirements-dev.lock scripts/*/requirements.lock)
+    locks=(requirements.lock requirements-task2.lock requirements-dev.lock requirements-torch-gpu.lock
+        scripts/*/requirements.lock)
 command -v uv > /dev/null || fail "uv is not installed. Run pip install uv" 2
-trap 'rm -f "$lock.new"' EXIT
+compile() {
+    uv pip compile --quiet --generate-hashes --no-annotate --no-header --python-version "$@"
+}
+new=$(mktemp)
+trap 'rm -f "$new"' EXIT
 for lock in "${locks[@]}"; do
     say "$lock"
-    # The shim declares a newer Python than it needs, and is installed without that check.
-    python=3.11
-    [ "$lock" = scripts/emulation/requirements.lock ] && python=3.12
-    grep '^#' "$lock" > "$lock.new"
-    pins_of "$lock" | uv pip compile --quiet --no-deps --generate-hashes --universal \
-        --python-version $python --no-annotate --no-header - >> "$lock.new"
-    mv "$lock.new" "$lock"
+    grep '^#' "$lock" > "$new"
+    case $lock in
+        requirements-torch-gpu.lock)
+            # One build, so it is known what it brings.
+            mapfile -t core < <(pins_of requirements.lock | sed 's/==.*//; s/^/--no-emit-package=/')
+            pins_of "$lock" | grep '^torch==' | compile 3.11 --python-platform x86_64-manylinux_2_28 \
+                -c <(pins_of requirements.lock) "${core[@]}" - >> "$new"
+            ;;
+        # The shim declares a newer Python than it needs, and is installed without that check.
+        scripts/emulation/requirements.lock)
+            pins_of "$lock" | compile 3.12 --no-deps --universal - >> "$new"
+            ;;
+        *) pins_of "$lock" | compile 3.11 --no-deps --universal - >> "$new" ;;
+    esac
+    cat "$new" > "$lock"
 done
