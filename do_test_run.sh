@@ -1,99 +1,181 @@
 #!/usr/bin/env bash
-# Segments the bundled case of a task and compares the mask with the reference:
-#     ./do_test_run.sh [TASK] [--device cpu|gpu]      task2 and cpu where nothing is said
-#     ./do_test_run.sh [TASK] --as-platform [--instance g4dn.xlarge] [--model model.tar.gz]
-# The second form drives the image with the platform's own shim and judges what it gives.
-# In a container as the platform starts it where a Docker engine answers, in .venv otherwise; the
-# mask is the same. GC_PANTHER_NO_DOCKER=1 chooses .venv.
+# Segments a case and shows the mask; by default the bundled one, which has a reference:
+#     ./do_test_run.sh [TASK] [--input FOLDER] [--model FOLDER] [--device cpu|gpu] [--tag NAME]
+#     ./do_test_run.sh [TASK] --as-platform [--instance NAME] [--input FOLDER] [--model FOLDER] [--tag NAME]
+# The second form lets the platform's own shim run the image, and checks what it writes.
+#
+# TASK                task2 by default
+# --input FOLDER      laid out as the platform's /input
+# --model FOLDER      with the task's model folders, or model.tar.gz: the model that is uploaded
+# --device cpu|gpu    cpu by default; gpu needs an image for it (./do_build.sh)
+# --tag NAME          of the image, gc-panther-TASK by default; it is built first, as it was before
+# --instance NAME     of the platform: g4dn.xlarge for images with CUDA, r7i.large for others
+# --job-limit SECONDS        for start-up, self-test and case together (1200)
+# --health-timeout SECONDS   for start-up and self-test (300)
+#
+# In a container as the platform starts it where an engine answers (CONTAINER_ENGINE, docker by
+# default), in .venv otherwise; the mask is the same. GC_PANTHER_NO_DOCKER=1 chooses .venv.
 source "$(dirname "$0")/scripts/common.sh"
 task=task2
 device=cpu
 as_platform=
-platform=()
+instance=
+given=
+model=
+image=
+job_limit=1200
+health_timeout=300
+# What only a container can do.
+container_for=
 while [ $# -gt 0 ]; do
-    case $1 in
+    option=$1 value=${2:-}
+    shift
+    case $option in
+        --as-platform)
+            as_platform=1 container_for=$option
+            continue
+            ;;
+        --device | --instance | --tag | --input | --model | --job-limit | --health-timeout)
+            [ -n "$value" ] || fail "$option needs a value" 2
+            shift
+            ;;
+        --*) fail "'$option' is not understood; the first lines of do_test_run.sh list the options" 2 ;;
+    esac
+    case $option in
         --device)
-            case ${2:-} in
-                cpu | gpu) device=$2 ;;
+            case $value in
+                cpu) device=$value ;;
+                gpu) device=$value container_for="$option $value" ;;
                 *) fail "--device takes cpu or gpu" 2 ;;
             esac
-            shift 2
             ;;
-        --as-platform)
-            as_platform=1
-            shift
-            ;;
-        --instance)
-            [ -n "${2:-}" ] || fail "--instance takes the name of one, such as g4dn.xlarge" 2
-            platform+=(--instance "$2")
-            shift 2
+        --instance) instance=$value ;;
+        --tag) image=$value container_for=$option ;;
+        --input)
+            [ -d "$value" ] || fail "--input takes an existing folder; '$value' is not one" 2
+            given=$(realpath "$value")
             ;;
         --model)
-            [ -f "${2:-}" ] || fail "--model takes a model.tar.gz that is there; '${2:-}' is not" 2
-            platform+=(--model "$(realpath "$2")")
-            shift 2
+            [ -e "$value" ] || fail "--model takes an existing folder or model.tar.gz; there is no '$value'" 2
+            model=$(realpath "$value")
+            ;;
+        --job-limit | --health-timeout)
+            [[ $value =~ ^[1-9][0-9]{0,5}$ ]] || fail "$option takes whole seconds; '$value' is not valid" 2
+            case $option in
+                --job-limit) job_limit=$value ;;
+                *) health_timeout=$value ;;
+            esac
             ;;
         *)
-            require_task "$1"
-            task=$1
-            shift
+            require_task "$option"
+            task=$option
             ;;
     esac
 done
-if [ -n "$as_platform" ]; then
-    engine_answers || fail "no Docker engine answers, and the platform's shim runs in the image"
-    docker image inspect "$(image_of "$task")" > /dev/null 2>&1 || "$ROOT/do_build.sh" "$task"
-    set_up_environment run
-    exec "$PY" "$ROOT/scripts/emulation/emulate.py" "$task" "${platform[@]}"
+[ -z "$instance" ] || [ -n "$as_platform" ] || fail "--instance goes with --as-platform" 2
+[ -n "$image" ] || image=$(image_of "$task")
+bundled=$ROOT/test/cases/$task
+[ -n "$given" ] || given=$bundled/input
+use_engine=1
+[ -z "${GC_PANTHER_NO_DOCKER:-}" ] && engine_answers || use_engine=
+if [ -n "$container_for" ] && [ -z "$use_engine" ]; then
+    [ -z "${GC_PANTHER_NO_DOCKER:-}" ] ||
+        [ "$container_for" = "--device gpu" ] ||
+        fail "$container_for needs a container, and GC_PANTHER_NO_DOCKER forbids one" 2
+    [ -n "${GC_PANTHER_NO_DOCKER:-}" ] ||
+        fail "$container_for needs a container, and no engine ($CONTAINER_ENGINE) answers. Without one: GC_PANTHER_NO_DOCKER=1 ./do_test_run.sh $task"
 fi
-[ ${#platform[@]} = 0 ] || fail "--instance and --model go with --as-platform" 2
-case_folder=$ROOT/test/cases/$task
-out=$ROOT/out/$task
-image=$(image_of "$task")
-gpus=() torch_device=cpu
-[ "$device" = gpu ] && gpus=(--gpus all) torch_device=cuda
+say_tried() {
+    [ "$device" = gpu ] || say "This run was on the CPU: not tried on a GPU"
+}
 
+if [ -n "$as_platform" ]; then
+    build_for=gpu
+    case $instance in m7i* | r7i*) build_for=cpu ;; esac
+    build_as_before "$task" "$image" "$build_for" || fail "the image $image could not be built (see above)"
+    set_up_environment run
+    platform=(--image "$image" --input "$given" --job-limit "$job_limit" --health-timeout "$health_timeout")
+    [ -z "$instance" ] || platform+=(--instance "$instance")
+    if [ -d "$model" ]; then
+        packed=$(mktemp -d)
+        trap 'rm -rf "$packed"' EXIT
+        pack_models "$task" "$model" "$packed/model.tar.gz"
+        model=$packed/model.tar.gz
+    fi
+    [ -z "$model" ] || platform+=(--model "$model")
+    "$PY" "$ROOT/scripts/emulation/emulate.py" "$task" "${platform[@]}"
+    exit
+fi
+
+out=$ROOT/out/$task
 rm -rf "$out"
 mkdir -p "$out/output"
 
+too_long() {
+    fail "not done within $job_limit s, the limit for start-up, self-test and case together (--job-limit)"
+}
+
 in_container() {
-    local container
+    local container options=() status=0
+    case $device in
+        gpu)
+            options+=(-e GC_PANTHER_DEVICE=cuda)
+            if is_podman; then options+=(--device nvidia.com/gpu=all); else options+=(--gpus all); fi
+            ;;
+        cpu) options+=(-e GC_PANTHER_DEVICE=cpu -e GC_PANTHER_REQUIRE_GPU=0) ;;
+    esac
+    if [ -d "$model" ]; then
+        options+=(-v "$model:/opt/ml/model:ro")
+    elif [ -n "$model" ]; then
+        options+=(-v "$model:/opt/model.tar.gz:ro" -e GC_PANTHER_MODEL_DIR=/opt/model.tar.gz)
+    fi
     # /output is a volume of the container, copied out afterwards: the image's user owns the files
     # there, and could neither write to this folder nor leave files that its owner can delete.
-    container=$(docker create --platform linux/amd64 --network none --read-only --tmpfs /tmp \
-        --cap-drop ALL --security-opt no-new-privileges --pids-limit 256 "${gpus[@]}" \
-        -e GC_PANTHER_DEVICE="$torch_device" -v "$case_folder/input:/input:ro" -v /output "$image")
+    container=$("$CONTAINER_ENGINE" create --platform linux/amd64 --network none --read-only --tmpfs /tmp \
+        --shm-size 64m --cap-drop ALL --security-opt no-new-privileges --pids-limit 256 \
+        "${options[@]}" -v "$given:/input:ro" -v /output "$image")
     # shellcheck disable=SC2064 # this container, whatever the variable holds later
-    trap "docker rm --force --volumes $container > /dev/null" EXIT
+    trap "\"$CONTAINER_ENGINE\" rm --force --volumes $container > /dev/null" EXIT
     if [ "$(api_of "$image")" = invoke ]; then
-        docker start "$container" > /dev/null
-        local status=0
-        docker exec -i "$container" python3 - < "$ROOT/scripts/invoke.py" || status=$?
-        docker stop --time 5 "$container" > /dev/null
-        docker logs "$container"
-        [ "$status" = 0 ] || return "$status"
+        "$CONTAINER_ENGINE" start "$container" > /dev/null
+        "$CONTAINER_ENGINE" exec -i "$container" python3 - --job-limit "$job_limit" \
+            --health-timeout "$health_timeout" < "$ROOT/scripts/invoke.py" || status=$?
+        "$CONTAINER_ENGINE" stop --time 5 "$container" > /dev/null
+        "$CONTAINER_ENGINE" logs "$container"
     else
-        docker start --attach "$container"
+        timeout "$job_limit" "$CONTAINER_ENGINE" start --attach "$container" || status=$?
+        [ "$status" != 124 ] || too_long
     fi
-    docker cp --quiet "$container:/output/." "$out/output"
+    [ "$status" = 0 ] || exit "$status"
+    local quiet=--quiet
+    ! is_podman || quiet=
+    "$CONTAINER_ENGINE" cp $quiet "$container:/output/." "$out/output"
 }
 
 in_environment() {
+    local torch_device=cpu status=0
+    [ "$device" = cpu ] || torch_device=cuda
     set_up_environment run
-    "$VENV/bin/gc-panther" run --task "$task" --device "$torch_device" \
-        --input "$case_folder/input" --output "$out/output"
+    timeout --foreground --kill-after=10 "$job_limit" "$VENV/bin/gc-panther" run --task "$task" \
+        --device "$torch_device" ${model:+--model-dir "$model"} \
+        --input "$given" --output "$out/output" || status=$?
+    [ "$status" != 124 ] || too_long
+    [ "$status" = 0 ] || exit "$status"
 }
 
-if [ -n "${GC_PANTHER_NO_DOCKER:-}" ] || ! engine_answers; then
-    say "No Docker engine is used; running the same entry point in .venv"
+if [ -z "$use_engine" ]; then
+    say "No container engine is used; running the same entry point in .venv"
     in_environment
-elif "$ROOT/do_build.sh" "$task"; then
-    say "Running $image on the bundled case: no network, read-only root, not as root"
-    in_container
 else
-    say "The image could not be built (see above); running the same entry point in .venv"
-    in_environment
+    build_as_before "$task" "$image" "$device" ||
+        fail "the image $image could not be built (see above). Without it: GC_PANTHER_NO_DOCKER=1 ./do_test_run.sh $task"
+    [ "$device$(label_of "$image" "$DEVICE_LABEL")" != gpucpu ] ||
+        fail "the image $image is built for CPUs. Build it with ./do_build.sh $task --device gpu --tag $image"
+    say "Running $image: no network, read-only root, not as root"
+    in_container
 fi
 
 set_up_environment run
-"$PY" "$ROOT/scripts/show_result.py" "$task" "$out"
+[ "$given" != "$bundled/input" ] || reference=$bundled/expected/reference.mha
+"$PY" "$ROOT/scripts/show_result.py" "$task" "$out" "$given" ${reference:+"$reference"}
+say_tried

@@ -14,6 +14,11 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
 say() { printf '==> %s\n' "$*"; }
 
+warn() { printf 'warning: %s\n' "$*" >&2; }
+
+# A number of bytes for people.
+si() { printf '%sB' "$(numfmt --to=si "$1")"; }
+
 fail() {
     printf 'error: %s\n' "$1" >&2
     exit "${2:-1}"
@@ -28,35 +33,85 @@ require_task() {
     fail "'${1:-}' is no task. Choose one of: $TASKS" 2
 }
 
-# Whether a Docker engine answers soon.
+# docker, or podman, which takes the same commands.
+export CONTAINER_ENGINE=${CONTAINER_ENGINE:-docker}
+
+# Whether the container engine answers soon.
 engine_answers() {
-    command -v docker > /dev/null && timeout 10 docker info > /dev/null 2>&1
+    command -v "$CONTAINER_ENGINE" > /dev/null && timeout 10 "$CONTAINER_ENGINE" info > /dev/null 2>&1
 }
 
+is_podman() { [ "${CONTAINER_ENGINE##*/}" = podman ]; }
+
+# A label of an image; empty where the image or the label is missing.
+label_of() { "$CONTAINER_ENGINE" image inspect -f "{{index .Config.Labels \"$2\"}}" "$1" 2> /dev/null || true; }
+
 # The platform's interface that an image serves: invoke, exec, or nothing for other images.
-api_of() { docker image inspect -f '{{index .Config.Labels "org.grand-challenge.api-method"}}' "$1"; }
+api_of() { label_of "$1" org.grand-challenge.api-method; }
 
 image_of() { printf 'gc-panther-%s' "$1"; }
 
-# The label in which an image carries the digest of what it was made from.
+# The labels in which an image carries the digest of what it was made from, and two arguments of its
+# build: gpu or cpu, and the base image.
 SOURCES_LABEL=org.gc-panther.sources
+DEVICE_LABEL=org.gc-panther.device
+BASE_LABEL=org.gc-panther.base
 
-# sources_of TASK ARGUMENTS...: the digest of all that goes into a task's image: the files that its
-# Dockerfile copies, the wheels, and the arguments of the build.
+# build_as_before TASK IMAGE DEVICE: builds an image again, unless it is up to date, for the
+# interface, the device and from the base image that it has; for DEVICE where there is no image yet.
+build_as_before() {
+    local task=$1 image=$2 device=$3 api=invoke base=
+    if "$CONTAINER_ENGINE" image inspect "$image" > /dev/null 2>&1; then
+        [ -n "$(label_of "$image" "$SOURCES_LABEL")" ] ||
+            fail "the image $image does not say what it was built from. Build it with ./do_build.sh $task --tag $image"
+        api=$(api_of "$image")
+        device=$(label_of "$image" "$DEVICE_LABEL")
+        base=$(label_of "$image" "$BASE_LABEL")
+    fi
+    BASE_IMAGE=${BASE_IMAGE:-$base} \
+        "$ROOT/do_build.sh" "$task" --tag "$image" --api "${api:-invoke}" --device "${device:-gpu}"
+}
+
+# The model folders of a task.
+models_of() {
+    echo "$1"
+    [ "$1" != task2 ] || echo mrsegmentator
+}
+
+# pack_models TASK FOLDER FILE: the task's model folders below FOLDER as the model.tar.gz that is
+# uploaded, each at the top level.
+pack_models() {
+    local folder
+    for folder in $(models_of "$1"); do
+        [ -d "$2/$folder" ] || fail "there is no model folder $2/$folder" 2
+    done
+    # shellcheck disable=SC2046 # one word per folder
+    tar -czf "$3" --owner=0 --group=0 --numeric-owner -C "$2" $(models_of "$1")
+}
+
+# The lock of the torch that an image for gpu or cpu gets.
+torch_lock_of() {
+    case $1 in
+        gpu) echo requirements-torch-gpu.lock ;;
+        *) echo requirements-torch.lock ;;
+    esac
+}
+
+# sources_of TASK DEVICE ARGUMENTS...: the digest of all that goes into a task's image: the files that
+# its Dockerfile copies, the wheels, and the arguments of the build.
 sources_of() {
-    local task=$1 models=resources/$1 file
+    local task=$1 device=$2 files
     shift
-    [ "$task" != task2 ] || models="$models resources/mrsegmentator"
     (
         cd "$ROOT"
         printf '%s\n' "$@"
-        for file in wheels/SHA256SUMS requirements-task2.lock; do
-            [ ! -f "$file" ] || sha256sum "$file"
-        done
-        # shellcheck disable=SC2086 # one word per folder
-        find .dockerignore "Dockerfile.$task" LICENSE README.md pyproject.toml requirements.lock \
-            requirements-torch.lock scripts/install_packages.sh scripts/slim_venv.sh gc_panther \
-            "tasks/$task" $models \( -name __pycache__ -o -name '*.egg-info' \) -prune \
+        files=(.dockerignore "Dockerfile.$task" LICENSE README.md pyproject.toml requirements.lock
+            "$(torch_lock_of "$device")" scripts/install_packages.sh scripts/slim_venv.sh)
+        [ "$task" = task1 ] || files+=(requirements-task2.lock)
+        [ ! -f "wheels/$device/SHA256SUMS" ] || files+=("wheels/$device/SHA256SUMS")
+        # shellcheck disable=SC2046 # one word per folder
+        find "${files[@]}" gc_panther "tasks/$task" $(models_of "$task" | sed 's:^:resources/:') \
+            \( -name __pycache__ -o -name '*.egg-info' \) -prune \
             -o -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
     ) | sha256sum | cut -d ' ' -f 1
 }

@@ -1,10 +1,11 @@
-"""What an image is made of, and what is known to be wrong with it.
+"""Writes an image's SBOM, and an audit of its Python packages.
 
     python3 scripts/audit/bill.py gc-panther-task2 out/bill/task2 [--strict]
 
-Writes ``sbom.cdx.json`` (CycloneDX, by cyclonedx-py) and ``audit.json`` (by pip-audit, which asks
-for the known vulnerabilities of every package over the network; without it that is said, and
-nothing is claimed). With ``--strict`` a known vulnerability, or no answer, is exit status 1.
+Writes ``sbom.cdx.json`` (CycloneDX: the Python packages by cyclonedx-py, our own distributions
+among them, the Debian packages, and the image with its digest) and ``audit.json`` (by pip-audit,
+which asks for the known vulnerabilities of every package over the network; without it that is said,
+and nothing is claimed). With ``--strict`` a known vulnerability, or no answer, is exit status 1.
 """
 
 from __future__ import annotations
@@ -13,21 +14,33 @@ import argparse
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import urllib.parse
 import venv
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = Path(__file__).with_name("requirements.lock")
-#: Packs what the image's Python knows of its packages, and none of their code.
+#: docker, or podman, which takes the same commands.
+ENGINE = os.environ.get("CONTAINER_ENGINE") or "docker"
+#: Packs what the image's Python knows of its packages, and none of their code. Our own
+#: distributions lie in a folder of their own on its path.
 PACK = (
-    "import sys, tarfile, pathlib, sysconfig; site = pathlib.Path(sysconfig.get_path('purelib'));"
+    "import sys, tarfile, pathlib;"
     "out = tarfile.open(fileobj=sys.stdout.buffer, mode='w|');"
-    "[out.add(f, f'{d.name}/{f.name}') for d in sorted(site.glob('*.dist-info'))"
-    " for f in (d / 'METADATA',)]; out.close()"
+    "[out.add(d / 'METADATA', f'{d.name}/METADATA') for p in sys.path if p"
+    " for d in sorted(pathlib.Path(p).glob('*.dist-info'))]; out.close()"
+)
+#: Prints name, version and architecture of each Debian package; nothing on other systems.
+DEBIAN = (
+    "command -v dpkg-query > /dev/null || exit 0; "
+    "dpkg-query -W -f '${Package}\\t${Version}\\t${Architecture}\\n'"
 )
 #: Not from a registry, so nobody keeps a list of their faults.
 OWN = "gc-panther"
@@ -47,13 +60,18 @@ def tools() -> Path:
     return folder / "bin"
 
 
+def in_image(image: str, program: str, script: str) -> bytes:
+    """What a script prints in the image, without network."""
+    command = [ENGINE, "run", "--rm", "--network", "none", "--entrypoint", program, image]
+    return subprocess.run([*command, "-c", script], check=True, capture_output=True).stdout
+
+
 def copy_metadata(image: str, folder: Path) -> list[str]:
     """Put the metadata of the image's packages into an empty environment; ``name==version``."""
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder)
     (site,) = folder.glob("lib/python3*/site-packages")
-    command = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "python3", image]
-    packed = subprocess.run([*command, "-c", PACK], check=True, capture_output=True).stdout
+    packed = in_image(image, "python3", PACK)
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         for member in archive:
             content = archive.extractfile(member)
@@ -71,12 +89,48 @@ def copy_metadata(image: str, folder: Path) -> list[str]:
     return pins
 
 
-def write_bill(bin_folder: Path, environment: Path, file: Path) -> int:
-    """Write the CycloneDX document; how many packages it lists."""
+def write_bill(bin_folder: Path, environment: Path, image: str, file: Path) -> int:
+    """Write the CycloneDX document; return how many packages it lists."""
     command = [bin_folder / "cyclonedx-py", "environment", "--output-reproducible"]
     command += ["--output-file", file, environment / "bin" / "python"]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    return len(json.loads(file.read_text())["components"])
+    identity = [ENGINE, "image", "inspect", "-f", "{{.Id}}", image]
+    digest = subprocess.run(identity, check=True, capture_output=True, text=True).stdout.strip()
+    debian = in_image(image, "sh", DEBIAN).decode().splitlines()
+    document = completed(json.loads(file.read_text()), image, digest, debian)
+    file.write_text(json.dumps(document, indent=2) + "\n")
+    return len(document["components"])
+
+
+def completed(
+    document: dict[str, Any], image: str, digest: str, debian: Iterable[str]
+) -> dict[str, Any]:
+    """A CycloneDX document with the image it is about, and the image's Debian packages.
+
+    Args:
+        document: what cyclonedx-py wrote of the Python packages.
+        image: its name.
+        digest: ``sha256:…``, the engine's identity of the image; Podman leaves out the prefix.
+        debian: name, version and architecture of each package, with tabs between.
+    """
+    sha256 = digest.removeprefix("sha256:")
+    container = {
+        "type": "container",
+        "bom-ref": f"image:{image}",
+        "name": image,
+        "version": f"sha256:{sha256}",
+        "hashes": [{"alg": "SHA-256", "content": sha256}],
+    }
+    components = [*document.get("components", [])]
+    for line in debian:
+        name, version, architecture = line.split("\t")
+        # A purl's version keeps none of the characters that separate its parts.
+        purl = f"pkg:deb/debian/{name}@{urllib.parse.quote(version, safe='')}?arch={architecture}"
+        components.append(
+            {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
+        )
+    metadata = {**document.get("metadata", {}), "component": container}
+    return {**document, "metadata": metadata, "components": components}
 
 
 def audit(bin_folder: Path, pins: list[str], file: Path) -> tuple[list[tuple[str, ...]], str]:
@@ -117,7 +171,7 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     bin_folder, environment = tools(), arguments.out / "environment"
     pins = copy_metadata(arguments.image, environment)
-    count = write_bill(bin_folder, environment, arguments.out / "sbom.cdx.json")
+    count = write_bill(bin_folder, environment, arguments.image, arguments.out / "sbom.cdx.json")
     shutil.rmtree(environment)
     print(f"==> {count} packages: {arguments.out / 'sbom.cdx.json'}")
     found, incomplete = audit(bin_folder, pins, arguments.out / "audit.json")

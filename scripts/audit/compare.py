@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import subprocess
 import sys
 import tarfile
 from typing import IO, NamedTuple
 
+#: docker, or podman, which takes the same commands.
+ENGINE = os.environ.get("CONTAINER_ENGINE") or "docker"
 #: Written by the engine for each container.
-ENGINES = {".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/mtab"}
+ENGINE_FILES = {".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/mtab"}
 SHOWN = 20
 
 
@@ -37,7 +40,7 @@ def entries(stream: IO[bytes]) -> dict[str, Entry]:
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             path = member.name.removeprefix("./").strip("/")
-            if path in ENGINES or path.startswith(("dev/", "proc/", "sys/")):
+            if path in ENGINE_FILES or path.startswith(("dev/", "proc/", "sys/")):
                 continue
             content = member.linkname
             if member.isfile():
@@ -54,15 +57,15 @@ def of_image(image: str) -> dict[str, Entry]:
     Raises:
         SystemExit: there is no such image, or no engine.
     """
-    made = subprocess.run(["docker", "create", image], capture_output=True, text=True, check=False)
+    made = subprocess.run([ENGINE, "create", image], capture_output=True, text=True, check=False)
     if made.returncode != 0:
         raise SystemExit(f"error: {made.stderr.strip().splitlines()[-1]}")
     container = made.stdout.strip()
     try:
-        with subprocess.Popen(["docker", "export", container], stdout=subprocess.PIPE) as export:
+        with subprocess.Popen([ENGINE, "export", container], stdout=subprocess.PIPE) as export:
             return entries(export.stdout) if export.stdout else {}
     finally:
-        subprocess.run(["docker", "rm", container], capture_output=True, check=False)
+        subprocess.run([ENGINE, "rm", container], capture_output=True, check=False)
 
 
 def differences(first: dict[str, Entry], second: dict[str, Entry]) -> list[str]:

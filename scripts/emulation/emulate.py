@@ -1,10 +1,10 @@
-"""Starts an image as the platform does, feeds it the bundled case, and judges what it gives.
+"""Starts an image as the platform does, gives it a case, and checks what it writes.
 
     ./do_test_run.sh task2 --as-platform [--instance g4dn.xlarge] [--model model.tar.gz]
 
 In one container without network run the platform's published shim (sagemaker-shim, as root), an S3
 server (moto) that it fetches from and uploads to, and our entry point, as the image's user. The
-limits are those of an instance that the platform offers. The verdict is a table: what was checked,
+limits are those of an instance that the platform offers. The result is a table: what was checked,
 what was found, what to do. Exit status 1 where the platform would not take the image or its output.
 """
 
@@ -12,243 +12,107 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import hmac
 import json
-import math
+import os
 import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from platform_checks import (
+    HEALTH_LIMIT_S,
+    INSTANCES,
+    JOB_LIMIT_S,
+    Check,
+    check_archive,
+    check_case,
+    check_gpu,
+    check_image,
+    check_start,
+    check_time,
+    default_instance,
+    memory_limits,
+    report_checks,
+)
+
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-SHIM_RESULT = ".sagemaker_shim"
-RUNTIME = f"runtime/{SHIM_RESULT}/runtime_setup_result.json"
-
-#: Memory of the platform's instances, GB, and whether they have a GPU.
-INSTANCES = {
-    "g4dn.xlarge": (16, True),
-    "g4dn.2xlarge": (32, True),
-    "g5.xlarge": (16, True),
-    "g5.2xlarge": (32, True),
-    "m7i.large": (8, False),
-    "r7i.large": (16, False),
-    "r7i.xlarge": (32, False),
-}
-#: A phase's usual limit of a job, and the platform's time for becoming healthy, seconds.
-JOB_LIMIT_S, HEALTH_LIMIT_S = 20 * 60, 300
-#: Nominal limit of an image, GB, and number of labels of a segmentation.
-LARGEST_IMAGE_GB, MOST_LABELS = 10, 64
+#: docker, or podman, which takes the same commands.
+ENGINE = os.environ.get("CONTAINER_ENGINE") or "docker"
+#: What is asked in the image: where Python is, and the CUDA version of its torch.
+ASK = """command -v python3; python3 -c '
+try:
+    import torch
+    print(torch.version.cuda or "")
+except ImportError:
+    pass
+'"""
 
 
 @dataclass(frozen=True)
-class Check:
-    """One row of the verdict.
+class Image:
+    """What is known of an image before it runs.
 
     Attributes:
-        name: what was looked at.
-        passed: whether the platform would take it.
-        found: what is there.
-        fix: what to do about it; empty where it passed.
+        name: its tag.
+        inspected: its entry of ``docker image inspect``.
+        python: where its Python is.
+        cuda: the CUDA version of its torch; empty without CUDA or torch.
     """
 
     name: str
-    passed: bool
-    found: str
-    fix: str = ""
+    inspected: Mapping[str, Any]
+    python: str
+    cuda: str
+
+    @property
+    def api(self) -> str:
+        """The interface of the platform that it is labelled with."""
+        labels = self.inspected["Config"].get("Labels") or {}
+        return str(labels.get("org.grand-challenge.api-method", "exec"))
+
+    @property
+    def requires_gpu(self) -> bool:
+        """Whether its entry point refuses to run on a CPU."""
+        return "GC_PANTHER_REQUIRE_GPU=1" in (self.inspected["Config"].get("Env") or [])
 
 
-def judge_image(inspected: Mapping[str, Any]) -> Iterator[Check]:
-    """What the platform looks at before it starts an image.
-
-    Args:
-        inspected: an entry of ``docker image inspect``.
-    """
-    configuration = inspected["Config"]
-    api = (configuration.get("Labels") or {}).get("org.grand-challenge.api-method", "exec")
-    yield Check(
-        "interface",
-        api in ("invoke", "exec"),
-        api,
-        "Label the image org.grand-challenge.api-method=invoke or exec",
-    )
-    user = configuration.get("User") or ""
-    root = user.partition(":")[0] in ("", "root", "0")
-    yield Check("user", not root, user or "none", "Give the Dockerfile a USER that is not root")
-    architecture = f"{inspected['Os']}/{inspected['Architecture']}"
-    fix = "Build with --platform linux/amd64"
-    yield Check("architecture", architecture == "linux/amd64", architecture, fix)
-    size = inspected["Size"] / 1e9
-    fix = "Leave weights to the model upload, and caches and compilers out of the image"
-    yield Check("size", size <= LARGEST_IMAGE_GB, f"{size:.1f} GB", fix)
+def inspect(name: str) -> Image | None:
+    """Look at an image; None where there is no such image."""
+    command = [ENGINE, "image", "inspect", name]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    if told.returncode:
+        return None
+    (inspected,) = json.loads(told.stdout)
+    command = [ENGINE, "run", "--rm", "--network", "none", "--entrypoint", "sh", name, "-c", ASK]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    python, cuda = [*answer.split("\n"), ""][:2]
+    return Image(name, inspected, python.strip(), cuda.strip())
 
 
-def judge_archive(archive: Path, task: Any) -> Iterator[Check]:
-    """Whether the model archive can be unpacked, and holds the task's models."""
-    from gc_panther.errors import WeightsError
-    from gc_panther.runtime.archives import unpack
-
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            unpack(archive, Path(folder))
-            yield from judge_model(Path(folder), task)
-        except WeightsError as error:
-            yield Check("model archive", False, error.what, error.fix)
+def gpu_options() -> list[str]:
+    """Options that give a container the machine's GPUs; none where the engine has none to give."""
+    if Path(ENGINE).name == "podman":
+        folders = (Path("/etc/cdi"), Path("/var/run/cdi"))
+        there = any(file for folder in folders for file in folder.glob("nvidia*"))
+        return ["--device", "nvidia.com/gpu=all"] if there else []
+    shown = subprocess.run([ENGINE, "info"], capture_output=True, text=True, check=False).stdout
+    return ["--gpus", "all"] if "nvidia" in shown else []
 
 
-def judge_model(folder: Path, task: Any) -> Iterator[Check]:
-    """Whether the uploaded model is found where the platform unpacks it.
-
-    Args:
-        folder: what the archive holds.
-        task: whose model folders have to lie at its top level.
-    """
-    for model in task.models:
-        there = (folder / model.name).is_dir()
-        found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
-        fix = f"Pack it with tar -czf model.tar.gz -C MODELS {model.name}"
-        yield Check(f"model: {model.name}", there, "there" if there else f"only {found}", fix)
-
-
-def judge_start(report: Path, facts: Mapping[str, Any], key_hex: str) -> Iterator[Check]:
-    """Whether the shim could start the container's process.
-
-    Args:
-        report: folder with what was in S3.
-        facts: what the run in the container noted.
-        key_hex: with which results had to be signed.
-    """
-    file = report / "s3" / RUNTIME
-    if not file.is_file():
-        found = f"the shim ended with status {facts['shim_status']} and said nothing"
-        yield Check("start", False, found, "Read the log above, or all of log.txt")
-        return
-    result = json.loads(file.read_text())
-    yield Check(
-        "start",
-        result["return_code"] == 0,
-        result["user_safe_error_message"] or f"shim {result['sagemaker_shim_version']}",
-        "Read the log above: the process has to start as the image's user and, for invoke, answer "
-        f"GET /health on port 4743 with 200 within {HEALTH_LIMIT_S} s",
-    )
-    expected = hmac.new(bytes.fromhex(key_hex), file.read_bytes(), hashlib.sha256).hexdigest()
-    yield Check(
-        "signature",
-        hmac.compare_digest(expected, facts["signatures"].get(RUNTIME, "")),
-        "of the shim's result",
-        "Something else than the shim wrote the result",
-    )
-
-
-def judge_case(
-    report: Path, case: str, folder: str, values: Sequence[int], size_xyz: Sequence[int]
-) -> Iterator[Check]:
-    """What the platform makes of one case's output.
-
-    Args:
-        report: folder with what was in S3.
-        case: the task's name in S3.
-        folder: the output socket's relative path.
-        values: that the mask may hold.
-        size_xyz: of the input image.
-    """
-    place = report / "s3" / case
-    file = place / SHIM_RESULT / "inference_result.json"
-    if not file.is_file():
-        yield Check(f"{case}: run", False, "it was not run", "See the checks above")
-        return
-    result = json.loads(file.read_text())
-    lines = result.get("user_process_last_stderr_lines", [])
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    seconds = result["invoke_duration"] or result["exec_duration"] or "no time"
-    yield Check(
-        f"{case}: run",
-        result["return_code"] == 0,
-        seconds
-        if result["return_code"] == 0
-        else result["user_safe_error_message"] or last or "it failed",
-        "Read the log above, or all of log.txt",
-    )
-    if result["return_code"] != 0:
-        return
-    fix = "On success nothing may go to stderr: the platform shows a warning for it"
-    yield Check(f"{case}: stderr", not last, last or "empty", fix)
-    images = sorted((place / folder).glob("*")) if (place / folder).is_dir() else []
-    names = ", ".join(image.name for image in images) or "none"
-    fix = f"Write exactly one image to /output/{folder}"
-    yield Check(f"{case}: images", len(images) == 1, names, fix)
-    if len(images) == 1:
-        yield from judge_mask(case, images[0], values, size_xyz)
-    for path in sorted(place.rglob("*.json")):
-        if SHIM_RESULT not in path.parts:
-            yield judge_json(case, path)
-
-
-def judge_mask(
-    case: str, image: Path, values: Sequence[int], size_xyz: Sequence[int]
-) -> Iterator[Check]:
-    """Type, labels and grid of a mask."""
-    import numpy as np
-    import SimpleITK as sitk
-
-    try:
-        mask = sitk.ReadImage(str(image))
-    except RuntimeError:
-        yield Check(f"{case}: mask", False, "it cannot be read", "Write an .mha file")
-        return
-    kind = mask.GetPixelIDTypeAsString()
-    good = mask.GetPixelID() in (sitk.sitkUInt8, sitk.sitkInt8)
-    yield Check(f"{case}: type", good, kind, "Write 8-bit integers")
-    labels = np.unique(sitk.GetArrayViewFromImage(mask)).tolist()
-    shown = f"{len(labels)} labels: {', '.join(f'{label:g}' for label in labels[:5])}"
-    good = len(labels) <= MOST_LABELS and set(labels) <= set(values)
-    yield Check(f"{case}: labels", good, shown, f"Only {', '.join(map(str, values))} may occur")
-    found = "×".join(map(str, mask.GetSize()))
-    good = tuple(mask.GetSize()) == tuple(size_xyz)
-    yield Check(f"{case}: grid", good, found, "The mask has to lie on the image's grid")
-
-
-def judge_json(case: str, path: Path) -> Check:
-    """Whether a file is JSON as the platform reads it."""
-
-    def refuse(constant: str) -> float:
-        raise ValueError(f"it holds {constant}")
-
-    try:
-        json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except ValueError as error:
-        return Check(f"{case}: {path.name}", False, str(error), "Write UTF-8 and null for NaN")
-    return Check(f"{case}: {path.name}", True, "JSON")
-
-
-def memory_limits(instance: str) -> dict[str, int]:
-    """Of an instance: GB in all, MB of data per process, MB of shared memory."""
-    gigabytes, _ = INSTANCES[instance]
-    return {
-        "memory_gb": gigabytes,
-        "data_mb": (gigabytes - 1) * 1024,
-        "shm_mb": math.floor(gigabytes * 1024 / 2),
-    }
-
-
-def run(image: str, case: Path, work: Path, job: Mapping[str, Any], options: Sequence[str]) -> None:
+def run(
+    image: Image, case: Path, work: Path, job: Mapping[str, Any], options: Sequence[str]
+) -> None:
     """Start the container and wait for its end; what the algorithm says goes to stdout.
 
     The whole log, with what the shim says of itself, goes to ``log.txt`` in ``work``.
     """
     (work / "report").mkdir(parents=True)
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    python = subprocess.run(
-        ["docker", "run", "--rm", "--entrypoint", "sh", image, "-c", "command -v python3"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
     mounts = [
         (HERE / "inside.py", "inside.py", "ro"),
         (HERE / "plain_tar.py", "plain_tar.py", "ro"),
@@ -257,14 +121,14 @@ def run(image: str, case: Path, work: Path, job: Mapping[str, Any], options: Seq
         (work / "job.json", "job.json", "ro"),
         (work / "report", "report", "rw"),
     ]
-    command = ["docker", "run", "--rm", "--platform", "linux/amd64", "--network", "none"]
-    command += ["--user", "0:0", "--entrypoint", python, "--tmpfs"]
+    command = [ENGINE, "run", "--rm", "--platform", "linux/amd64", "--network", "none"]
+    command += ["--user", "0:0", "--entrypoint", image.python, "--tmpfs"]
     # An empty /tmp for everyone, as on the platform.
     command += ["/tmp:exec,mode=1777"]  # noqa: S108
     command += [*options]
     for source, target, mode in mounts:
         command += ["-v", f"{source}:/emulation/{target}:{mode}"]
-    command += [image, "-I", "/emulation/inside.py"]
+    command += [image.name, "-I", "/emulation/inside.py"]
     with (
         (work / "log.txt").open("w", encoding="utf-8") as log,
         subprocess.Popen(
@@ -279,7 +143,7 @@ def run(image: str, case: Path, work: Path, job: Mapping[str, Any], options: Seq
 
 
 def said_by_the_algorithm(line: str) -> str:
-    """The algorithm's own words in a line of the shim's log, or nothing."""
+    """What the algorithm itself wrote, of a line of the shim's log; empty for other lines."""
     try:
         entry = json.loads(line)
     except ValueError:
@@ -313,85 +177,94 @@ def packages() -> Path:
     return folder
 
 
-def verdict(checks: Sequence[Check]) -> bool:
-    """Print the table; return whether the platform would take it all."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("check", "", "found", "what to do")
-    for check in checks:
-        word = "[green]ok[/green]" if check.passed else "[red]fail[/red]"
-        table.add_row(check.name, word, check.found, "" if check.passed else check.fix)
-    Console().print(table)
-    return all(check.passed for check in checks)
-
-
-def main() -> int:
-    """Emulate, judge, print."""
-    import SimpleITK as sitk
-
-    from gc_panther.plugins import create_plugin_manager, find_task
-
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("task")
     parser.add_argument("--image", help="gc-panther-TASK if not given")
-    parser.add_argument("--health-timeout", type=int, default=HEALTH_LIMIT_S, help="seconds")
-    parser.add_argument("--instance", choices=sorted(INSTANCES), default="g4dn.xlarge")
-    parser.add_argument("--model", type=Path, help="model.tar.gz, as it is uploaded")
-    parser.add_argument("--shm-mb", type=int, help="shared memory; half of the instance's else")
-    arguments = parser.parse_args()
-    image = arguments.image or f"gc-panther-{arguments.task}"
-    task = find_task(create_plugin_manager(), arguments.task)
-    limits, (_, gpu) = memory_limits(arguments.instance), INSTANCES[arguments.instance]
-    told = subprocess.run(
-        ["docker", "image", "inspect", image], capture_output=True, text=True, check=False
+    parser.add_argument("--input", type=Path, help="the bundled case if not given")
+    parser.add_argument(
+        "--job-limit",
+        type=int,
+        default=JOB_LIMIT_S,
+        help="seconds for start-up, self-test and case together",
     )
-    if told.returncode:
-        print(f"error: there is no image {image}. Build it with ./do_build.sh", file=sys.stderr)
-        return 2
-    (inspected,) = json.loads(told.stdout)
-    configuration, checks = inspected["Config"], list(judge_image(inspected))
-    api = (configuration.get("Labels") or {}).get("org.grand-challenge.api-method", "exec")
-    # A server is asked twice: what is left of the first case must not show in the second.
-    cases = ["first", "second"] if api == "invoke" else ["first"]
-    job = {
-        "api": api,
+    parser.add_argument("--health-timeout", type=int, default=HEALTH_LIMIT_S, help="seconds")
+    parser.add_argument(
+        "--instance",
+        choices=sorted(INSTANCES),
+        help="by default one with a GPU for an image that would use it, one without otherwise",
+    )
+    parser.add_argument("--model", type=Path, help="model.tar.gz, as it is uploaded")
+    parser.add_argument("--shm-mb", type=int, help="shared memory; half of the instance's if not")
+    return parser.parse_args()
+
+
+def job_of(image: Image, arguments: argparse.Namespace, data_mb: int) -> dict[str, Any]:
+    """What the shim is told to do."""
+    configuration = image.inspected["Config"]
+    return {
+        "api": image.api,
         "entrypoint": configuration.get("Entrypoint"),
         "cmd": configuration.get("Cmd"),
         "user": configuration.get("User") or "",
-        "memory_mb": limits["data_mb"],
-        "health_timeout_s": arguments.health_timeout,
-        "timeout_s": JOB_LIMIT_S,
+        "memory_mb": data_mb,
+        "health_timeout_s": min(arguments.health_timeout, arguments.job_limit),
+        # Of a case alone; what it took together with the start is checked afterwards.
+        "timeout_s": arguments.job_limit,
         "signing_key_hex": secrets.token_hex(32),
-        "cases": cases,
+        # A server is asked twice: what is left of the first case must not show in the second.
+        "cases": ["first", "second"] if image.api == "invoke" else ["first"],
     }
+
+
+def main() -> int:
+    """Emulate, check, print."""
+    import SimpleITK as sitk
+
+    from gc_panther.contract.inputs import find_inputs
+    from gc_panther.plugins import create_plugin_manager, find_task
+
+    arguments = parse_arguments()
+    task = find_task(create_plugin_manager(), arguments.task)
+    case = arguments.input or ROOT / "test" / "cases" / arguments.task / "input"
+    inputs = find_inputs(case, task)
+    image = inspect(arguments.image or f"gc-panther-{arguments.task}")
+    if image is None:
+        print("error: there is no such image. Build it with ./do_build.sh", file=sys.stderr)
+        return 2
+    instance = arguments.instance or default_instance(image.cuda)
+    limits, (_, has_gpu) = memory_limits(instance), INSTANCES[instance]
+    gpus = gpu_options() if has_gpu and image.cuda else []
+    checks: list[Check] = list(check_image(image.inspected))
+    checks.append(check_gpu(image.cuda, instance, required=image.requires_gpu, tried=bool(gpus)))
+    job = job_of(image, arguments, limits["data_mb"])
     if arguments.shm_mb:
         limits["shm_mb"] = arguments.shm_mb
     options = ["--memory", f"{limits['memory_gb']}g", "--shm-size", f"{limits['shm_mb']}m"]
-    engine = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False).stdout
-    options += ["--gpus", "all"] if gpu and "nvidia" in engine else []
+    options += gpus or (["-e", "GC_PANTHER_REQUIRE_GPU=0"] if has_gpu else [])
     work = ROOT / "out" / "emulation" / arguments.task
     shutil.rmtree(work, ignore_errors=True)
-    case = ROOT / "test" / "cases" / arguments.task / "input"
     if arguments.model:
         options += ["-v", f"{arguments.model.resolve()}:/emulation/model.tar.gz:ro"]
-        checks += judge_archive(arguments.model, task)
+        checks += check_archive(arguments.model, task)
     print(
-        f"==> {image} ({api}) as on {arguments.instance}: {limits['memory_gb']} GB, "
-        f"{limits['data_mb']} MB of data per process, {limits['shm_mb']} MB of shared memory",
+        f"==> {image.name} ({image.api}) as on {instance}: {limits['memory_gb']} GB, "
+        f"{limits['data_mb']} MB of data per process, {limits['shm_mb']} MB of shared memory"
+        + ("" if gpus else "; not tried on a GPU"),
         flush=True,
     )
     run(image, case, work, job, options)
     report = work / "report"
     noted = report / "facts.json"
     facts = json.loads(noted.read_text()) if noted.is_file() else {"shim_status": "none"}
-    (given,) = (case / task.interfaces[0].inputs[0].relative_path).glob("*.mha")
-    size = sitk.ReadImage(str(given)).GetSize()
-    folder = task.interfaces[0].outputs[0].relative_path
-    checks += judge_start(report, {"signatures": {}, **facts}, job["signing_key_hex"])
-    for name in cases:
-        checks += judge_case(report, name, folder, task.mask_values, size)
-    good = verdict(checks)
+    size = sitk.ReadImage(str(next(iter(inputs.images.values())))).GetSize()
+    folder = inputs.interface.outputs[0].relative_path
+    checks += check_start(report, {"signatures": {}, **facts}, job["signing_key_hex"])
+    for name in job["cases"]:
+        checks += check_case(report, name, folder, task.mask_values, size)
+    checks += check_time(report, job["cases"], facts.get("seconds"), arguments.job_limit)
+    good = report_checks(checks)
     print("The platform would take it." if good else "The platform would not take it.")
     return 0 if good else 1
 

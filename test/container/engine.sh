@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that a Docker engine answers and that images can be built, or says why not:
+# Makes sure that a container engine answers and that images can be built, or says why not:
 #     test/container/engine.sh
 # As root on Debian it installs and starts an engine where none answers. Where no registry gives the
 # base image, a Debian base is made with debootstrap and imported. Prints the base's name; exit 1
@@ -18,6 +18,7 @@ missing_packages() {
 
 start_engine() {
     engine_answers && return 0
+    [ "$CONTAINER_ENGINE" = docker ] || fail "$CONTAINER_ENGINE does not answer"
     command -v dockerd > /dev/null || missing_packages docker.io
     setsid dockerd --storage-driver=overlay2 > "$WORK/dockerd.log" 2>&1 < /dev/null &
     local seconds
@@ -36,15 +37,15 @@ mirror() {
 }
 
 make_base() {
-    docker image inspect "$BASE" > /dev/null 2>&1 && echo "$BASE" && return 0
-    docker image inspect "$STAND_IN" > /dev/null 2>&1 && echo "$STAND_IN" && return 0
-    timeout 120 docker pull --quiet "$BASE" > /dev/null 2>&1 && echo "$BASE" && return 0
+    "$CONTAINER_ENGINE" image inspect "$BASE" > /dev/null 2>&1 && echo "$BASE" && return 0
+    "$CONTAINER_ENGINE" image inspect "$STAND_IN" > /dev/null 2>&1 && echo "$STAND_IN" && return 0
+    timeout 120 "$CONTAINER_ENGINE" pull --quiet "$BASE" > /dev/null 2>&1 && echo "$BASE" && return 0
     command -v debootstrap > /dev/null || missing_packages debootstrap
     rm -rf "$WORK/base"
     debootstrap --variant=minbase --include=python3,python3-pip,python3-venv,ca-certificates \
         bookworm "$WORK/base" "$(mirror)" > "$WORK/debootstrap.log" 2>&1 ||
         fail "no base image can be pulled, and debootstrap failed ($(tail -n 1 "$WORK/debootstrap.log"))"
-    tar -C "$WORK/base" -c . | docker import - "$STAND_IN" > /dev/null
+    tar -C "$WORK/base" -c . | "$CONTAINER_ENGINE" import - "$STAND_IN" > /dev/null
     rm -rf "$WORK/base"
     echo "$STAND_IN"
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from emulate import ENGINE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,7 +67,7 @@ BROKEN = {
 
 def docker(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["docker", *arguments], input=given, capture_output=True, text=True, check=False
+        [ENGINE, *arguments], input=given, capture_output=True, text=True, check=False
     )
 
 
@@ -91,11 +92,11 @@ def test_the_platform_would_take_the_image_and_its_output(
     done = emulate(task, "--image", image)
     assert failing(done) == set(), done.stdout
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{image} ({api}) as on g4dn.xlarge" in done.stdout
+    assert f"{image} ({api}) as on r7i.large" in done.stdout
     assert "The platform would take it." in done.stdout
 
 
-def test_an_uploaded_model_goes_before_the_bundled_one(
+def test_an_uploaded_model_takes_precedence_over_the_bundled_one(
     tmp_path: Path, built_image: Callable[[str], str]
 ) -> None:
     """With one fold less, the archive cannot serve: whoever reads it notices."""
@@ -113,6 +114,24 @@ def test_an_uploaded_model_goes_before_the_bundled_one(
         if not taken:
             assert failing(done) == {"first: run"}
             assert "fold_4.safetensors is missing" in " ".join(done.stdout.split())
+
+
+def test_an_image_without_cuda_is_refused_for_a_gpu_instance(
+    built_image: Callable[[str], str],
+) -> None:
+    done = emulate("task1", "--image", built_image("task1-exec"), "--instance", "g4dn.xlarge")
+    assert done.returncode == 1
+    assert failing(done) == {"gpu"}
+    assert "not tried on a GPU" in done.stdout
+
+
+def test_start_up_and_case_together_keep_the_limit_of_a_job(
+    built_image: Callable[[str], str],
+) -> None:
+    """The start alone takes more than a second."""
+    done = emulate("task1", "--image", built_image("task1"), "--job-limit", "1")
+    assert done.returncode == 1
+    assert failing(done) & {"start", "time", "first: run"}
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""The judge of the platform emulation, on reports of containers that break one rule each.
+"""The checks of the platform emulation, on reports of containers that break one rule each.
 
-That the real shim runs our images is test/container's to show.
+test/container shows that the real shim runs our images.
 """
 
 from __future__ import annotations
@@ -14,9 +14,20 @@ from typing import Any
 
 import emulate
 import numpy as np
+import platform_checks
 import pytest
 import SimpleITK as sitk
-from emulate import Check, judge_case, judge_image, judge_start, memory_limits
+from platform_checks import (
+    RUNTIME,
+    Check,
+    check_case,
+    check_gpu,
+    check_image,
+    check_start,
+    check_time,
+    default_instance,
+    memory_limits,
+)
 
 FOLDER = "images/mask"
 KEY = "ab" * 32
@@ -47,14 +58,14 @@ def inspected(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_images_that_the_platform_does_not_start(changes: dict[str, Any], name: str) -> None:
-    (check,) = failed(judge_image(inspected(**changes))).values()
+    (check,) = failed(check_image(inspected(**changes))).values()
     assert check.name == name
     assert check.fix
 
 
 @pytest.mark.parametrize("changes", [{}, {"Labels": None}, {"User": "panther"}])
 def test_images_that_it_starts(changes: dict[str, Any]) -> None:
-    assert failed(judge_image(inspected(**changes))) == {}
+    assert failed(check_image(inspected(**changes))) == {}
 
 
 @pytest.fixture
@@ -82,8 +93,8 @@ def change_result(report: Path, **changes: Any) -> None:
     file.write_text(json.dumps({**result, **changes}))
 
 
-def judged(report: Path) -> dict[str, Check]:
-    return failed(judge_case(report, "first", FOLDER, (0, 1), (5, 6, 4)))
+def checked(report: Path) -> dict[str, Check]:
+    return failed(check_case(report, "first", FOLDER, (0, 1), (5, 6, 4)))
 
 
 def write_mask(array: np.ndarray) -> Callable[[Path], None]:
@@ -95,7 +106,7 @@ def write_mask(array: np.ndarray) -> Callable[[Path], None]:
 
 
 def test_a_flawless_case_passes(report: Path) -> None:
-    assert judged(report) == {}
+    assert checked(report) == {}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +158,7 @@ def test_each_fault_fails_its_own_check(
     break_it: Callable[[Path], None], name: str, found: str, report: Path
 ) -> None:
     break_it(report)
-    checks = judged(report)
+    checks = checked(report)
     assert set(checks) == {name}
     assert found in checks[name].found
     assert checks[name].fix
@@ -155,38 +166,38 @@ def test_each_fault_fails_its_own_check(
 
 def test_more_labels_than_the_platform_counts(report: Path) -> None:
     write_mask(np.arange(120, dtype=np.uint8).reshape(4, 6, 5))(report)
-    checks = failed(judge_case(report, "first", FOLDER, range(256), (5, 6, 4)))
+    checks = failed(check_case(report, "first", FOLDER, range(256), (5, 6, 4)))
     assert set(checks) == {"first: labels"}
 
 
 def start(report: Path, **changes: Any) -> dict[str, str]:
     """Write what the shim says of the start, signed; return the signatures."""
     result = {"return_code": 0, "user_safe_error_message": "", "sagemaker_shim_version": "0"}
-    file = report / "s3" / emulate.RUNTIME
+    file = report / "s3" / RUNTIME
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({**result, **changes}))
     signature = hmac.new(bytes.fromhex(KEY), file.read_bytes(), hashlib.sha256).hexdigest()
-    return {emulate.RUNTIME: signature}
+    return {RUNTIME: signature}
 
 
 def test_the_start_and_who_says_so(tmp_path: Path) -> None:
     facts = {"signatures": start(tmp_path), "shim_status": 0}
-    assert failed(judge_start(tmp_path, facts, KEY)) == {}
-    assert set(failed(judge_start(tmp_path, facts, "cd" * 32))) == {"signature"}
-    assert set(failed(judge_start(tmp_path, {**facts, "signatures": {}}, KEY))) == {"signature"}
+    assert failed(check_start(tmp_path, facts, KEY)) == {}
+    assert set(failed(check_start(tmp_path, facts, "cd" * 32))) == {"signature"}
+    assert set(failed(check_start(tmp_path, {**facts, "signatures": {}}, KEY))) == {"signature"}
 
 
 def test_a_server_that_does_not_become_healthy(tmp_path: Path) -> None:
     message = "didn't pass the health check"
     facts = {"signatures": start(tmp_path, return_code=1, user_safe_error_message=message)}
-    checks = failed(judge_start(tmp_path, {**facts, "shim_status": 0}, KEY))
+    checks = failed(check_start(tmp_path, {**facts, "shim_status": 0}, KEY))
     assert checks["start"].found == message
 
 
 def test_a_shim_that_said_nothing(tmp_path: Path) -> None:
-    checks = failed(judge_start(tmp_path, {"signatures": {}, "shim_status": 137}, KEY))
+    checks = failed(check_start(tmp_path, {"signatures": {}, "shim_status": 137}, KEY))
     assert "137" in checks["start"].found
-    assert "was not run" in judged(tmp_path)["first: run"].found
+    assert "was not run" in checked(tmp_path)["first: run"].found
 
 
 def test_limits_are_those_of_the_instance() -> None:
@@ -207,10 +218,81 @@ def test_only_the_algorithm_s_words_are_shown(line: str, said: str) -> None:
     assert emulate.said_by_the_algorithm(line) == said
 
 
-def test_the_verdict_says_what_to_do_where_something_failed(capsys: Any) -> None:
+def test_the_table_says_what_to_do_where_something_failed(capsys: Any) -> None:
     good = Check("user", True, "10001", "unneeded advice")
-    assert emulate.verdict([good]) is True
-    assert emulate.verdict([good, Check("size", False, "12 GB", "slim it")]) is False
+    assert platform_checks.report_checks([good]) is True
+    assert platform_checks.report_checks([good, Check("size", False, "12 GB", "slim it")]) is False
     shown = capsys.readouterr().out
     assert "slim it" in shown
     assert "unneeded advice" not in shown
+
+
+@pytest.mark.parametrize(
+    ("cuda", "instance", "required", "found"),
+    [
+        ("", "g4dn.xlarge", False, "torch without CUDA"),
+        ("13.0", "g5.xlarge", False, "CUDA 13.0"),
+        ("12.6", "r7i.large", True, "r7i.large has none"),
+    ],
+)
+def test_builds_that_do_not_fit_the_instance(
+    cuda: str, instance: str, required: bool, found: str
+) -> None:
+    check = check_gpu(cuda, instance, required=required, tried=True)
+    assert not check.passed
+    assert found in check.found
+    assert "./do_build.sh" in check.fix
+
+
+def test_builds_that_fit_the_instance() -> None:
+    tried = check_gpu("12.6", "g4dn.xlarge", required=True, tried=True)
+    untried = check_gpu("12.6", "g4dn.xlarge", required=True, tried=False)
+    assert (tried.passed, tried.found) == (True, "CUDA 12.6")
+    assert (untried.passed, untried.found) == (True, "CUDA 12.6, not tried on a GPU")
+    # Without CUDA, or with one that the platform's driver may not run, a CPU instance is right.
+    for cuda in ("", "13.0"):
+        assert check_gpu(cuda, default_instance(cuda), required=False, tried=False).passed
+
+
+def test_the_default_instance_follows_the_build() -> None:
+    found = {cuda: default_instance(cuda) for cuda in ("", "11.8", "12.6", "13.0")}
+    cpu, gpu = "r7i.large", "g4dn.xlarge"
+    assert found == {"": cpu, "11.8": gpu, "12.6": gpu, "13.0": cpu}
+
+
+def test_start_up_and_case_count_together(report: Path) -> None:
+    """The case took 12 s of the 20 s that the shim ran: 8 s were start-up and self-test."""
+    (found,) = check_time(report, ["first"], 20.0, limit=20)
+    assert found.passed
+    assert found.found == "start-up and self-test 8 s, case 12 s, of 20 s"
+    assert set(failed(check_time(report, ["first"], 20.0, limit=19))) == {"time"}
+
+
+@pytest.mark.parametrize("change", [{"return_code": 1}, {"invoke_duration": None}])
+def test_a_case_that_failed_has_no_time(report: Path, change: dict[str, Any]) -> None:
+    change_result(report, **change)
+    assert list(check_time(report, ["first"], 20.0, limit=1)) == []
+    assert list(check_time(report, ["second"], 20.0, limit=1)) == []
+    assert list(check_time(report, ["first"], None, limit=1)) == []
+
+
+ENGINE_STAND_IN = """#!/bin/sh
+case "$1 $2" in
+    "image inspect") echo '[{"Config": {"Env": ["GC_PANTHER_REQUIRE_GPU=1"]}}]' ;;
+    run*) printf '/opt/venv/bin/python3\n12.6\n' ;;
+esac
+"""
+
+
+def test_the_image_says_which_cuda_its_torch_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = tmp_path / "engine"
+    stand_in.write_text(ENGINE_STAND_IN)
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(emulate, "ENGINE", str(stand_in))
+    image = emulate.inspect("gc-panther-task1")
+    assert image is not None
+    assert (image.python, image.cuda) == ("/opt/venv/bin/python3", "12.6")
+    assert (image.api, image.requires_gpu) == ("exec", True)
+    assert emulate.gpu_options() == []
