@@ -302,7 +302,8 @@ def invoke(arguments: list[str]) -> int:
     try:
         from gc_panther.plugins import create_plugin_manager
 
-        app = build_app(create_plugin_manager())
+        # Each command says itself what it makes of a plugin that cannot be loaded.
+        app = build_app(create_plugin_manager(broken={}))
         code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
     except interruption.Interrupted as stop:
         return _fail(str(stop), stop.exit_code)

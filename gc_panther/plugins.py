@@ -17,12 +17,17 @@ from gc_panther.task import Task
 ENTRY_POINT_GROUP = hookspecs.PROJECT
 
 
-def create_plugin_manager(extra: Iterable[object] = ()) -> pluggy.PluginManager:
+def create_plugin_manager(
+    extra: Iterable[object] = (), *, broken: dict[str, PluginError] | None = None
+) -> pluggy.PluginManager:
     """Return a new manager with every installed plugin registered.
 
     Args:
         extra: further plugin modules or objects, registered after the installed ones; tests and
             embedding programs use it.
+        broken: where it is given, installed plugins that cannot be imported are left out, and the
+            reason is put in here by the plugin's name. Only for commands that segment nothing: what
+            a plugin would have checked is not checked without it.
 
     Raises:
         PluginError: a plugin cannot be imported or implements a hook that does not exist.
@@ -33,7 +38,10 @@ def create_plugin_manager(extra: Iterable[object] = ()) -> pluggy.PluginManager:
         try:
             manager.register(entry.load(), name=entry.name)
         except Exception as error:  # a plugin's import may raise anything
-            raise _not_loaded(f"the plugin {entry.name!r}", error) from error
+            failure = _not_loaded(f"the plugin {entry.name!r}", error)
+            if broken is None:
+                raise failure from error
+            broken[entry.name] = failure
     try:
         for plugin in extra:
             manager.register(plugin)

@@ -290,7 +290,9 @@ def toy_command_line(toy_plugin: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     from gc_panther import cli, plugins
 
     create = plugins.create_plugin_manager
-    monkeypatch.setattr(plugins, "create_plugin_manager", lambda: create([toy_plugin.hooks]))
+    monkeypatch.setattr(
+        plugins, "create_plugin_manager", lambda **options: create([toy_plugin.hooks], **options)
+    )
     return cli.invoke
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gc_panther.errors import GCPantherError
+from gc_panther.errors import GCPantherError, PluginError
 from gc_panther.options import DeviceOption, RequireGpuOption
 from gc_panther.settings import read_settings
 
@@ -30,13 +30,16 @@ def tasks() -> None:
     from gc_panther.plugins import create_plugin_manager, registered_tasks
 
     table = Table("task", "what it segments", "inputs", "models")
-    for task in registered_tasks(create_plugin_manager()).values():
+    broken: dict[str, PluginError] = {}
+    for task in registered_tasks(create_plugin_manager(broken=broken)).values():
         table.add_row(
             task.name,
             "\n".join([task.title, *(f"not served: {problem}" for problem in unserved(task))]),
             "\n".join(" + ".join(interface.key) for interface in task.interfaces),
             "\n".join(model.name for model in task.models),
         )
+    for name, failure in broken.items():
+        table.add_row("–", str(failure), f"plugin {name}", "")
     Console(markup=False).print(table)
 
 
@@ -82,13 +85,18 @@ def doctor(
 
     # Nothing but JSON goes to stdout then, from what is imported here neither.
     with _only_errors_logged() if as_json else nullcontext():
-        from gc_panther.harness.doctor import examine_installed
+        from gc_panther.harness.doctor import Finding, examine_installed
         from gc_panther.plugins import create_plugin_manager
 
         settings = read_settings()
         if require_gpu is not None:
             settings = replace(settings, require_gpu=require_gpu)
-        findings = examine_installed(create_plugin_manager(), settings, device or settings.device)
+        broken: dict[str, PluginError] = {}
+        manager = create_plugin_manager(broken=broken)
+        findings = [
+            *(Finding(f"plugin {name}", "fail", e.what, e.fix) for name, e in broken.items()),
+            *examine_installed(manager, settings, device or settings.device),
+        ]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

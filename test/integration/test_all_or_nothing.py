@@ -407,7 +407,7 @@ class Hooks:
         return [Toy()]
 
 create = plugins.create_plugin_manager
-plugins.create_plugin_manager = lambda: create([Hooks()])
+plugins.create_plugin_manager = lambda **options: create([Hooks()], **options)
 cli.main()
 """
 

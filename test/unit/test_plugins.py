@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gc_panther import hookspecs
+from gc_panther import cli, hookspecs
 from gc_panther.errors import PluginError
 from gc_panther.hookspecs import hookimpl
 from gc_panther.plugins import create_plugin_manager, find_task, registered_tasks
@@ -65,8 +66,10 @@ def test_a_plugin_with_an_unknown_hook_is_refused() -> None:
 
 
 def test_an_installed_plugin_that_cannot_be_imported_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    # No weights: doctor tries no networks.
+    monkeypatch.setenv("GC_PANTHER_RESOURCES", str(tmp_path))
     (tmp_path / "broken_plugin.py").write_text("raise RuntimeError('no such organ')")
     distribution = tmp_path / "broken-1.0.dist-info"
     distribution.mkdir()
@@ -76,6 +79,19 @@ def test_an_installed_plugin_that_cannot_be_imported_is_named(
     said = r"plugin 'abacus' cannot be loaded \(RuntimeError: no such organ\)"
     with pytest.raises(PluginError, match=said):
         create_plugin_manager()
+    broken: dict[str, PluginError] = {}
+    others = registered_tasks(create_plugin_manager(broken=broken))
+    assert {"task1", "task2"} <= set(others)
+    assert "no such organ" in str(broken["abacus"])
+    # What segments does not go without a plugin's checks; what lists says what is missing.
+    assert cli.invoke(["run", "--task", "task1"]) == PluginError.exit_code
+    assert "plugin 'abacus' cannot be loaded" in capfd.readouterr().err
+    assert cli.invoke(["tasks"]) == 0
+    assert "abacus" in capfd.readouterr().out
+    assert cli.invoke(["doctor", "--json", "--device", "cpu"]) == 1
+    rows = {row["check"]: row for row in json.loads(capfd.readouterr().out)}
+    assert rows["plugin abacus"]["verdict"] == "fail"
+    assert rows["scratch"]["verdict"] == "ok"
 
 
 def test_training_pipelines_are_found_by_task() -> None:
