@@ -140,7 +140,7 @@ def test_the_tumour_is_one_piece_in_the_pancreas(task, phantoms):
 
 
 def test_tumours_vary_in_size_and_place():
-    plans = [draw_anatomy(np.random.default_rng(s)).tumour for s in range(150)]
+    plans = [draw_anatomy(np.random.default_rng(s)).tumour for s in range(60)]
     share = {p: np.mean([plan.position == p for plan in plans]) for p in POSITIONS}
     assert share == pytest.approx(POSITIONS, abs=0.13)
     diameters = np.array([p.diameter_mm for p in plans])
@@ -206,6 +206,8 @@ def test_the_threshold_oracle_finds_what_a_threshold_can_find():
     assert band == pytest.approx(1.0)  # a lower and an upper limit tell the middle
 
 
+# On small voxels: on large ones the tumour is mixed with what is around it.
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_one_threshold_does_not_find_the_tumour(task):
     result = difficulty().measure(
