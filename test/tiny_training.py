@@ -21,7 +21,10 @@ from gc_panther.training.engine import LocalEngine
 from gc_panther.training.workspace import Workspace
 
 #: What waits in this process: module, function, and the call that does not return.
-HOLDS = {"phantoms": (dataset, "make_case", 5), "export": (export, "_export_checkpoint", 2)}
+HOLDS = {"phantoms": (dataset, "make_case", 2), "export": (export, "_export_checkpoint", 2)}
+
+#: Parts that a warm-up's phantoms are split into: as many phantoms are enough.
+WARM_UP_FOLDS = 3
 
 
 def hold(name: str) -> None:
@@ -67,6 +70,7 @@ def main() -> None:
     """Run the command line."""
     recipe = training.Task1Recipe.model_validate_json(Path(sys.argv[1]).read_bytes())
     training.load_preset = lambda *_: recipe
+    training.WARM_UP_FOLDS = WARM_UP_FOLDS
     be_quick()
     options = [word for word in sys.argv[2:] if word == "--ray" or word.startswith("--hold=")]
     # In this order: what Ray starts inherits the environment.

@@ -152,12 +152,13 @@ def start(tmp_path):
 
 
 def test_a_training_killed_in_every_stage_ends_as_if_it_had_not_been(
-    start, wait_for_end, tmp_path, engine_in_process
+    start, wait_for_end, tmp_path, engine_in_process, monkeypatch
 ):
     # Killed where the patches grow.
     grows = {"small_patches": SmallPatches(epochs=2, patch_zyx=(8, 8, 16))}
     schedule = SCHEDULE.model_copy(update=grows)
-    tiny = recipe(2, (WarmUp(phantoms=phantoms(10, 5), schedule=schedule),))
+    tiny = recipe(2, (WarmUp(phantoms=phantoms(3, 5), schedule=schedule),))
+    monkeypatch.setattr("gc_panther_task1.training.WARM_UP_FOLDS", 3)
     undisturbed = tmp_path / "undisturbed"
     request = TrainingRequest("demo", undisturbed / "work", undisturbed / "models")
     expected = Task1Training().train_recipe(tiny, request)

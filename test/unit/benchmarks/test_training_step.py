@@ -1,4 +1,3 @@
-import pytest
 import torch
 import training_step
 
@@ -33,8 +32,10 @@ def test_an_iteration_is_timed_in_a_process_with_the_jobs_settings(monkeypatch):
     assert [env["GOMP_SPINCOUNT"] for _, env in started] == [WAITING_TURNS, "0"]
 
 
-@pytest.mark.slow
-def test_an_iteration_takes_time_and_changes_the_weights(monkeypatch):
+def test_an_iteration_takes_time_and_changes_the_weights(monkeypatch, tmp_path, tiny_model_folder):
+    (tmp_path / "resources").mkdir()
+    (tmp_path / "resources" / "task1").symlink_to(tiny_model_folder(folds=(0,)))
+    monkeypatch.setattr(training_step, "ROOT", tmp_path)
     steps = []
     step = torch.optim.AdamW.step
 

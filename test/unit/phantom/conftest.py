@@ -13,8 +13,8 @@ def small():
 
 @pytest.fixture(scope="session")
 def phantoms():
-    """Five small phantoms of either task."""
+    """Three small phantoms of either task."""
     return {
-        task: [generate_phantom(task, 11, case=case, **SMALL) for case in range(5)]
+        task: [generate_phantom(task, 11, case=case, **SMALL) for case in range(3)]
         for task in ("task1", "task2")
     }

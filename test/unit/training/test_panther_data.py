@@ -1,4 +1,5 @@
 import json
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -164,11 +165,12 @@ def test_an_empty_folder_and_none(tmp_path):
 
 
 @given(name=st.from_regex(LAYOUT.case_pattern, fullmatch=True))
-def test_every_name_of_the_pattern_is_a_case(name, tmp_path_factory):
-    root = tmp_path_factory.mktemp("names")
-    (root / "ImagesTr").mkdir()
-    (root / "ImagesTr" / f"{name}_0000.mha").touch()
-    content, problems = list_content(root, LAYOUT)
+def test_every_name_of_the_pattern_is_a_case(name):
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root) / "ImagesTr"
+        folder.mkdir()
+        (folder / f"{name}_0000.mha").touch()
+        content, problems = list_content(Path(root), LAYOUT)
     assert list(content.images) == [name]
     assert [p.what for p in problems] == ["the image has no label map"]
 
