@@ -134,7 +134,7 @@ class Row:
 
 
 class PeakMemory(threading.Thread):
-    """Samples the memory of all our child processes, and of a GPU.
+    """Samples the memory of the child processes that we start from now on, and of a GPU.
 
     Attributes:
         peak: proportional set size, bytes.
@@ -147,12 +147,16 @@ class PeakMemory(threading.Thread):
         self.gpu_peak = 0
         self._device = device
         self._gpu_before = self._gpu_used()
+        self._children_before = frozenset(_descendants(os.getpid()))
         self._done = threading.Event()
 
     def run(self) -> None:
-        while not self._done.wait(0.1):
-            self.peak = max(self.peak, sum(map(_pss, _descendants(os.getpid()))))
+        while True:
+            children = set(_descendants(os.getpid())) - self._children_before
+            self.peak = max(self.peak, sum(map(_pss, children)))
             self.gpu_peak = max(self.gpu_peak, self._gpu_used() - self._gpu_before)
+            if self._done.wait(0.1):
+                break
 
     def _gpu_used(self) -> int:
         if self._device == "cpu":

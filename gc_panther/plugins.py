@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from importlib import metadata
 from typing import cast
 
@@ -27,11 +29,11 @@ def create_plugin_manager(extra: Iterable[object] = ()) -> pluggy.PluginManager:
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    for name in sorted({entry.name for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)}):
+    for entry in _entry_points(tuple(sys.path)):
         try:
-            manager.load_setuptools_entrypoints(ENTRY_POINT_GROUP, name=name)
+            manager.register(entry.load(), name=entry.name)
         except Exception as error:  # a plugin's import may raise anything
-            raise _not_loaded(f"the plugin {name!r}", error) from error
+            raise _not_loaded(f"the plugin {entry.name!r}", error) from error
     try:
         for plugin in extra:
             manager.register(plugin)
@@ -39,6 +41,19 @@ def create_plugin_manager(extra: Iterable[object] = ()) -> pluggy.PluginManager:
     except pluggy.PluginValidationError as error:
         raise _not_loaded("a plugin", error) from error
     return manager
+
+
+@lru_cache(maxsize=4)
+def _entry_points(_path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
+    """What is installed on a search path; looked up once, as it reads every distribution."""
+    found = metadata.entry_points(group=ENTRY_POINT_GROUP)
+    return tuple(sorted(found, key=lambda entry: entry.name))
+
+
+def distribution_of(manager: pluggy.PluginManager, plugin: object) -> metadata.Distribution | None:
+    """Return the distribution that an installed plugin comes from; None for any other plugin."""
+    name = manager.get_name(plugin)
+    return next((e.dist for e in _entry_points(tuple(sys.path)) if e.name == name), None)
 
 
 def _not_loaded(plugin: str, error: Exception) -> PluginError:
@@ -94,7 +109,6 @@ def plugin_of(manager: pluggy.PluginManager, task: Task) -> str:
     for implementation in manager.hook.gc_panther_tasks.get_hookimpls():
         provided = cast("Iterable[Task]", implementation.function())
         if any(type(one) is type(task) for one in provided):
-            distributions = dict(manager.list_plugin_distinfo())
-            found = distributions.get(implementation.plugin)
-            return str(found.project_name if found else implementation.plugin_name)
+            found = distribution_of(manager, implementation.plugin)
+            return found.name if found else implementation.plugin_name
     return type(task).__module__

@@ -126,9 +126,10 @@ locks_of() {
 # NAME==VERSION of each package of a lock file, without the hashes.
 pins_of() { sed -n 's/^\([A-Za-z0-9_.-]\{1,\}==[^ ;\\]*\).*/\1/p' "$1"; }
 
-# install_locked SET COMMAND...: SET as for locks_of, COMMAND is pip's `install` or `wheel`. Every file
-# has to have one of its lock's hashes. What torch needs depends on its build (CPU or CUDA), so pip
-# resolves that, within the versions of the locks.
+# install_locked SET COMMAND...: SET as for locks_of, COMMAND is `install` of pip or uv, or `wheel` of
+# pip. Every file has to have one of its lock's hashes. What torch needs depends on its build (CPU or
+# CUDA), so that is resolved, within the versions of the locks. TORCH_INDEX_URL is a further index for
+# torch alone.
 install_locked() {
     local lock locks pins
     locks=$(locks_of "$1")
@@ -140,8 +141,53 @@ install_locked() {
     say "torch and what its build needs (the largest part)"
     pins=$(mktemp)
     pins_of requirements.lock > "$pins"
-    "$@" -c "$pins" -r requirements-torch.lock
+    "$@" -c "$pins" ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -r requirements-torch.lock
     rm "$pins"
+}
+
+has_uv() { command -v uv > /dev/null; }
+
+# A Python that the locked versions support, and a way to make a virtual environment with it.
+require_python() {
+    command -v python3 > /dev/null ||
+        fail "python3 is missing. On Debian and Ubuntu: sudo apt-get install python3 python3-venv" 2
+    python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' ||
+        fail "Python 3.11, 3.12 or 3.13 is needed; python3 is $(python3 --version 2>&1)" 2
+    has_uv || python3 -c 'import ensurepip, venv' 2> /dev/null ||
+        fail "python3 cannot make virtual environments. On Debian and Ubuntu: sudo apt-get install python3-venv (or install uv)" 2
+}
+
+# What the set-up downloads: measured sums of the wheels' sizes for Linux on x86-64.
+announce_download() {
+    if [ -n "${TORCH_INDEX_URL:-}" ]; then
+        say "About 0.4 GB will be downloaded, and torch from the index that TORCH_INDEX_URL names (0.2 GB for CPUs)"
+    elif command -v nvidia-smi > /dev/null; then
+        say "About 3.1 GB will be downloaded, 2.7 GB of it torch with CUDA"
+    else
+        say "Up to 3.1 GB will be downloaded, 2.7 GB of it torch with CUDA, which this machine cannot use: it has no NVIDIA driver"
+        say "0.2 GB in place of the 2.7 GB: stop with Ctrl-C, and set TORCH_INDEX_URL to an index of builds for CPUs (README.md)"
+    fi
+}
+
+# make_environment run|dev: makes .venv, or brings it to the locked versions, with uv where it is on
+# the PATH. On a terminal, both show their progress.
+make_environment() {
+    local quiet=--quiet install
+    [ ! -t 1 ] || quiet=
+    if has_uv; then
+        # With pip, by which other scripts install their tools.
+        "$PY" -m pip --version > /dev/null 2>&1 ||
+            uv venv $quiet --seed --allow-existing --python "$(command -v python3)" "$VENV"
+        install=(uv pip install $quiet --python "$PY")
+        install_locked "$1" "${install[@]}"
+    else
+        "$PY" -m pip --version > /dev/null 2>&1 || python3 -m venv "$VENV"
+        install=("$PY" -m pip install $quiet)
+        # mrsegmentator declares bounds below the locked versions (CONTRIBUTING.md): no error, though
+        # pip calls it one.
+        install_locked "$1" "${install[@]}" --no-warn-conflicts
+    fi
+    "${install[@]}" --no-deps --no-build-isolation -e . -e tasks/task1 -e tasks/task2
 }
 
 # set_up_environment run|dev: makes .venv with exactly the locked versions, or finds it made. The
@@ -154,19 +200,14 @@ set_up_environment() {
     if [ -x "$PY" ] && [ "$(cat "$stamp" 2> /dev/null)" = "$wanted" ]; then
         return 0
     fi
-    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null ||
-        fail "Python 3.11 or newer is needed; python3 is $(python3 --version 2>&1)" 2
+    require_python
     (
         flock 9
         # Another process may have finished the work while this one waited.
         [ "$(cat "$stamp" 2> /dev/null)" = "$wanted" ] && exit 0
         say "Setting up the virtual environment .venv, once (some minutes)"
-        "$PY" -m pip --version > /dev/null 2>&1 || python3 -m venv "$VENV"
-        # mrsegmentator declares bounds below the locked versions (CONTRIBUTING.md): no error, though
-        # pip calls it one.
-        install_locked "$1" "$PY" -m pip install --quiet --no-warn-conflicts
-        "$PY" -m pip install --quiet --no-deps --no-build-isolation \
-            -e . -e tasks/task1 -e tasks/task2
+        [ -x "$PY" ] || announce_download
+        make_environment "$1"
         printf '%s\n' "$wanted" > "$stamp"
         say "The virtual environment is ready"
     ) 9> "$ROOT/.venv.lock"

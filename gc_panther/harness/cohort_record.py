@@ -20,6 +20,7 @@ from gc_panther import __version__
 from gc_panther.errors import InputError
 from gc_panther.harness.engine import Choices
 from gc_panther.imaging.images import TWO_FILE_ENDINGS, read_image
+from gc_panther.plugins import distribution_of
 from gc_panther.runtime.weights import find_models, model_digest, weight_roots
 from gc_panther.settings import Settings
 from gc_panther.task import Task
@@ -157,7 +158,8 @@ def short_digest(record: Mapping[str, Any]) -> str:
 
 def _task_version(task: Task, manager: pluggy.PluginManager) -> dict[str, str]:
     package = type(task).__module__.partition(".")[0]
-    for plugin, distribution in manager.list_plugin_distinfo():
-        if str(getattr(plugin, "__name__", "")).partition(".")[0] == package:
-            return {distribution.project_name: distribution.version}
+    for plugin in manager.get_plugins():
+        distribution = distribution_of(manager, plugin)
+        if distribution and str(getattr(plugin, "__name__", "")).partition(".")[0] == package:
+            return {distribution.name: distribution.version}
     return {}

@@ -25,7 +25,7 @@ from gc_panther.harness.engine import Choices, Engine
 from gc_panther.harness.serve import PORT
 from gc_panther.model_identity import describe_model, read_identity
 from gc_panther.plugins import registered_tasks
-from gc_panther.runtime.device import half_convolution_error, select_device
+from gc_panther.runtime.device import select_device
 from gc_panther.runtime.info import DISTRIBUTIONS, installed_version
 from gc_panther.runtime.weights import find_model, model_digest, weight_roots
 from gc_panther.settings import Settings
@@ -123,6 +123,9 @@ def examine(
         weights = _checked(f"weights {task.name}", partial(_weights, task, settings))
         findings += weights
         if usable and all(finding.verdict != "fail" for finding in weights):
+            findings += _checked(
+                f"precision {task.name}", partial(_precision, task, settings, device)
+            )
             findings.append(_trial(task, manager, settings, device))
     return findings
 
@@ -169,18 +172,31 @@ def _device(settings: Settings, device: str) -> list[Finding]:
         return [Finding("device", "fail", error.what, error.fix)]
     except ImportError as error:
         return [Finding("device", "fail", f"torch cannot be imported ({error})", "Reinstall torch")]
-    # A CPU is enough: why no GPU was chosen is worth a line, not a warning.
+    shown = Finding("device", "ok", ". ".join((chosen.description, *chosen.notes)))
+    return [shown, *(Finding("device", "warn", warning) for warning in chosen.warnings)]
+
+
+def _precision(task: Task, settings: Settings, device: str) -> list[Finding]:
+    """A row for each nnU-Net of a task, on a GPU: what its passes are computed in."""
+    chosen = select_device(device, require_gpu=settings.require_gpu)
     if chosen.name == "cpu":
-        return [Finding("device", "ok", ". ".join((chosen.description, *chosen.notes)))]
-    return [
-        Finding("device", "warn" if chosen.notes else "ok", chosen.description),
-        *(Finding("device", "warn", note) for note in chosen.notes),
-        Finding(
-            "3-D convolution",
-            "ok",
-            f"half precision is off by {half_convolution_error(chosen.name):.1e}",
-        ),
-    ]
+        return []
+    from gc_panther.nnunet.ensemble import precision_of
+    from gc_panther.nnunet.model_folder import is_model_folder, open_model_folder
+
+    findings = []
+    for model in task.models:
+        folder = find_model(model, weight_roots(settings), task)
+        if model.folds or is_model_folder(folder):
+            choice = precision_of(open_model_folder(folder, model.folds), chosen.name)
+            found = f"{choice.precision}: {choice.reason}" if choice.reason else choice.precision
+            if choice.trial is not None:
+                found += (
+                    f"; off by {choice.trial.error:.1e}, {choice.trial.time:.2f} of float32's time"
+                )
+            verdict: Verdict = "warn" if choice.reason else "ok"
+            findings.append(Finding(f"precision {model.name}", verdict, found))
+    return findings
 
 
 def _memory_limit() -> Finding:

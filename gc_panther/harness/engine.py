@@ -127,6 +127,8 @@ class Engine:
         self.models: Mapping[str, ModelRecord] = model_records(folders)
         self._device = select_device(choices.device, require_gpu=choices.require_gpu)
         logger.info("%s on %s", task.name, self._device.description)
+        for warning in self._device.warnings:
+            logger.warning(warning)
         for note in self._device.notes:
             logger.info(note)
         for name, folder in folders.items():
@@ -221,7 +223,7 @@ class Engine:
             device={
                 "name": self._device.name,
                 "description": self._device.description,
-                "notes": list(self._device.notes),
+                "notes": [*self._device.warnings, *self._device.notes],
             },
             models={name: record.facts() for name, record in self.models.items()},
             seconds={

@@ -19,6 +19,13 @@ from gc_panther.nnunet.openvino_graph import (
     find_graph,
     is_installed,
 )
+from gc_panther.nnunet.precision import (
+    CONVOLUTIONS,
+    FLOAT32,
+    Choice,
+    precision_on_this_gpu,
+    tf32_convolutions,
+)
 from gc_panther.task import Backend
 
 logger = logging.getLogger(__name__)
@@ -41,21 +48,24 @@ class Runner(Protocol):
     Attributes:
         name: what the report calls it.
         batch: windows per pass.
+        choice: the precision of the passes, and why.
     """
 
     name: str
     batch: int
+    choice: Choice
 
     def load(self, fold: int, weights: Weights) -> Network:
         """Make a fold ready; the callable maps (n, 1, *patch) to (n, heads, *patch), n ≤ batch."""
 
 
 class TorchRunner:
-    """PyTorch: single precision on a CPU; half precision on a GPU, where autocast computes in it.
+    """PyTorch: single precision on a CPU; on a GPU half precision where autocast computes in it.
 
     Instead of casting the weights of each layer at each pass, as autocast does, the weights of
     convolutions are cast once per fold; normalisations keep theirs in single precision. The
-    results are autocast's, bit by bit.
+    results are autocast's, bit by bit. Where half precision cannot be used, a GPU computes in
+    single precision, and in TF32 only where that is the choice.
 
     cuDNN chooses its algorithms by its heuristics. The search for the fastest, which nnU-Net
     switches on, took an H100 almost six seconds of a first case of ResEnc-M and made later ones no
@@ -65,7 +75,7 @@ class TorchRunner:
         network: on the meta device; each fold brings its tensors.
         device: where the passes run.
         patch: spatial shape of a window.
-        half: whether to compute in half precision; as the device needs it if None.
+        choice: the precision; :func:`choose_runner` makes it for a GPU.
     """
 
     name = "torch"
@@ -75,12 +85,12 @@ class TorchRunner:
         network: torch.nn.Module,
         device: torch.device,
         patch: Sequence[int],
-        *,
-        half: bool | None = None,
+        choice: Choice = FLOAT32,
     ) -> None:
+        self.choice = choice
         self._network = network
         self._device = device
-        self._half = device.type == "cuda" if half is None else half
+        self._half = choice.precision == "half"
         self._cast = half_precision_parameters(network) if self._half else frozenset[str]()
         self.batch = batch_size(device, patch)
 
@@ -95,7 +105,16 @@ class TorchRunner:
         )
         network = self._network.eval()
         passes = (lambda tiles: network(tiles.half())) if self._half else network
-        return keeping_pace(passes) if self._device.type == "cuda" else passes
+        if self._device.type != "cuda":
+            return passes
+        return keeping_pace(passes if self._half else self._in_single_precision(network))
+
+    def _in_single_precision(self, network: Network) -> Network:
+        def passes(tiles: torch.Tensor) -> torch.Tensor:
+            with tf32_convolutions(allowed=self.choice.precision == "tf32"):
+                return network(tiles)
+
+        return passes
 
 
 def keeping_pace(network: Network) -> Network:
@@ -122,7 +141,7 @@ def half_precision_parameters(network: torch.nn.Module) -> frozenset[str]:
     return frozenset(
         f"{name}.{parameter}" if name else parameter
         for name, module in network.named_modules(remove_duplicate=False)
-        if isinstance(module, torch.nn.modules.conv._ConvNd)
+        if isinstance(module, CONVOLUTIONS)
         for parameter, _ in module.named_parameters(recurse=False)
     )
 
@@ -141,6 +160,7 @@ class OpenVINORunner:
 
         self.name = f"openvino {metadata.version('openvino')}"
         self.batch = batch_size(torch.device("cpu"), patch)
+        self.choice = FLOAT32
         self._graph = graph
         self._folder = folder
         self._patch = tuple(patch)
@@ -218,7 +238,14 @@ def choose_runner(
                     f"OpenVINO cannot run this network ({error})", where=folder
                 ) from error
             logger.warning("OpenVINO cannot run this network, torch does: %s", error)
-    return TorchRunner(network, device, patch)
+    if device.type == "cpu":
+        return TorchRunner(network, device, patch)
+    choice = precision_on_this_gpu(network, device, patch, batch_size(device, patch))
+    if choice.reason:
+        logger.warning(
+            "%s: the networks compute in %s: %s", folder, choice.precision, choice.reason
+        )
+    return TorchRunner(network, device, patch, choice)
 
 
 def batch_size(device: torch.device, patch: Sequence[int]) -> int:

@@ -193,7 +193,7 @@ class Dataset(Document):
 class InitArguments(Document):
     """What the trainer of a checkpoint was made with."""
 
-    configuration: str = "3d_fullres"
+    configuration: Annotated[str, Field(max_length=200)] = "3d_fullres"
     plans: Any = None
     dataset_json: Any = None
 

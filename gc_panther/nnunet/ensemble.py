@@ -20,12 +20,13 @@ from gc_panther.errors import WeightsError, clear_memory_errors
 from gc_panther.memory import check_memory
 from gc_panther.nnunet.adaptive import Doubt, run_adaptively
 from gc_panther.nnunet.anytime import FoldsInTime
-from gc_panther.nnunet.backends import choose_runner
+from gc_panther.nnunet.backends import batch_size, choose_runner
 from gc_panther.nnunet.estimates import Grids, stages
 from gc_panther.nnunet.folds import Folds, WindowedImage, add_probabilities
 from gc_panther.nnunet.model_folder import ModelFolder
 from gc_panther.nnunet.network import build_network, fitting_plans
 from gc_panther.nnunet.openvino_graph import Graph, convert
+from gc_panther.nnunet.precision import Choice, precision_on_this_gpu
 from gc_panther.nnunet.preprocessing import NetworkInput, preprocess
 from gc_panther.nnunet.resampling import resample
 from gc_panther.nnunet.windows import Axes, mirror_combinations, window_slices
@@ -127,6 +128,7 @@ class Ensemble:
                 "combine": self._options.combine,
                 "mode": "exact",
                 "backend": self._runner.name,
+                **_precision_facts(self._runner.choice),
                 "mirroring_axes": list(self._mirroring_axes),
                 "step_size": self._options.step_size,
                 "windows": len(image.slices),
@@ -300,7 +302,7 @@ class Ensemble:
             if value is None or (value.shape, value.dtype) != self._expected.get(name):
                 raise WeightsError(
                     f"the checkpoint does not fit its plans and its {self._heads} labels "
-                    f"(in {name})",
+                    f"(in {name[:80]})",
                     where=self.model.checkpoints[fold],
                     fix="Plans, dataset.json and checkpoints have to come from the same training",
                 )
@@ -313,13 +315,34 @@ def openvino_graph(model: ModelFolder) -> Graph:
     Raises:
         GCPantherError: the plans cannot be used, or the network cannot be converted.
     """
+    return convert(*_network_and_patch(model))
+
+
+def precision_of(model: ModelFolder, device: str) -> Choice:
+    """The precision in which a GPU computes the networks of a model folder.
+
+    Raises:
+        GCPantherError: the plans cannot be used.
+    """
+    gpu = torch.device(device)
+    network, patch = _network_and_patch(model)
+    return precision_on_this_gpu(network, gpu, patch, batch_size(gpu, patch))
+
+
+def _network_and_patch(model: ModelFolder) -> tuple[torch.nn.Module, tuple[int, ...]]:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     with fitting_plans(model):
         configuration = PlansManager(dict(model.plans)).get_configuration(model.configuration)
         patch = tuple(int(size) for size in configuration.patch_size)
-        network = build_network(configuration, len(model.labels))
-    return convert(network, patch)
+        return build_network(configuration, len(model.labels)), patch
+
+
+def _precision_facts(choice: Choice) -> dict[str, Any]:
+    facts: dict[str, Any] = {"precision": choice.precision}
+    if choice.reason:
+        facts["precision_reason"] = choice.reason
+    return facts
 
 
 def _highest(values: torch.Tensor) -> torch.Tensor:

@@ -78,7 +78,7 @@ class Graph:
             content[start : start + len(raw)] = raw
         for start, name in self.weights:
             if name not in weights:
-                raise WeightsError(f"the weights lack {name}, which the OpenVINO graph needs")
+                raise WeightsError(f"the weights lack {name[:80]}, which the OpenVINO graph needs")
             raw = weights[name].float().contiguous().numpy().tobytes()
             content[start : start + len(raw)] = raw
         return bytes(content)

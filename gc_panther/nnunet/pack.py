@@ -93,7 +93,7 @@ class PackManifest(ModelIdentity):
     format: Literal["gc_panther weights pack"] = "gc_panther weights pack"
     version: Literal[1] = 1
     precision: Precision
-    configuration: str
+    configuration: Annotated[str, Field(max_length=200)]
     trainer_name: str
     mirroring_axes: MirroringAxes
     folds: dict[Annotated[int, Field(ge=0, le=10**6)], FileName]
@@ -271,7 +271,7 @@ def read_packed_weights(folder: Path, manifest: PackManifest, fold: int) -> dict
     missing = sorted(set(manifest.aliases.values()) - weights.keys())
     if missing:
         raise WeightsError(
-            f"the manifest refers to a tensor that the pack lacks ({missing[0]})", where=path
+            f"the manifest refers to a tensor that the pack lacks ({missing[0][:80]})", where=path
         )
     return {**weights, **{name: weights[to] for name, to in manifest.aliases.items()}}
 
@@ -309,7 +309,7 @@ def _halved(name: str, value: torch.Tensor) -> torch.Tensor:
     halved = value.half()
     if not bool(torch.isfinite(halved).all()):
         raise WeightsError(
-            f"a weight is too large for half precision (in {name})",
+            f"a weight is too large for half precision (in {name[:80]})",
             fix="Pack the model without --half",
         )
     return halved

@@ -47,7 +47,7 @@ def read_intact(weights: Mapping[Any, Any], path: Path) -> dict[str, torch.Tenso
         content = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
         if (storage.nbytes(), zlib.crc32(content.data)) not in written:
             raise WeightsError(
-                f"the weights are not those that were saved (the checksum differs in {name})",
+                f"the weights are not those that were saved (the checksum differs in {name[:80]})",
                 where=path,
                 fix=_DAMAGED,
             )
@@ -69,7 +69,7 @@ def sound_weights(weights: Mapping[Any, Any], path: Path) -> dict[str, torch.Ten
     for name, value in single.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise WeightsError(
-                f"the weights hold NaN or infinity (in {name})",
+                f"the weights hold NaN or infinity (in {name[:80]})",
                 where=path,
                 fix="The training diverged or the file is damaged; train or copy it again",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -20,7 +21,8 @@ SCHEMA_VERSION = 2
 REPORTED = ("torch", "nnunetv2", "SimpleITK", "numpy", "scipy", "evalutils", "mrsegmentator")
 
 
-def installed_versions() -> dict[str, str]:
+@cache
+def installed_versions() -> Mapping[str, str]:
     """Versions of Python and of the distributions that matter, without importing them."""
     versions = {"python": platform.python_version(), "gc_panther": __version__}
     for name in REPORTED:
@@ -69,7 +71,7 @@ def run_report(
             "size_xyz": list(geometry.size_xyz),
             "spacing_xyz": list(geometry.spacing_xyz),
         },
-        "versions": installed_versions(),
+        "versions": dict(installed_versions()),
         "device": dict(device),
         "models": {name: dict(facts) for name, facts in models.items()},
         "seconds": {name: round(value, 3) for name, value in seconds.items()},

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gc_panther.cudnn import GOOD_RELEASES, convolution_faults
 from gc_panther.errors import DeviceError
+from gc_panther.runtime.driver import driver_version, too_old
 from gc_panther.text import count
-
-logger = logging.getLogger(__name__)
 
 #: Below this much free GPU memory a full-size network with its windows does not fit, GiB.
 MIN_FREE_GIB = 4.0
 
-#: torch releases whose half-precision 3-D convolutions left cuDNN and became several times slower.
-SLOW_CONV3D = ("2.9", "2.10")
-
-#: Half precision has a relative error of 2^-11 per product; a sum of 432 of them stays far below.
-MAX_CONVOLUTION_ERROR = 1e-2
+#: Of compute capability 8.6, such as A10G (https://github.com/pytorch/pytorch/pull/188318).
+NOT_DETERMINISTIC = (
+    "Masks can differ in single voxels from run to run: cuDNN's engine 5 on this GPU"
+)
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,13 @@ class Device:
         name: torch's name: ``cpu`` or ``cuda:0``.
         description: what a person reads.
         notes: what is worth knowing about it, one sentence each.
+        warnings: what may cost time or memory and can be changed, one sentence each.
     """
 
     name: str
     description: str
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def select_device(
@@ -42,15 +43,18 @@ def select_device(
     *,
     require_gpu: bool = False,
     torch: Any = None,
-    self_test: Callable[[str], float] | None = None,
+    driver: Callable[[], str | None] = driver_version,
 ) -> Device:
     """Choose and check the device.
 
+    The precision of its convolutions depends on the networks: :mod:`gc_panther.nnunet.precision`.
+
     Args:
-        wanted: ``auto`` (a GPU that can be used, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+        wanted: ``auto`` (a GPU that can be used, otherwise the CPU), ``cpu``, ``cuda`` or
+            ``cuda:N``.
         require_gpu: do not fall back on the CPU.
         torch: the torch module; tests pass another.
-        self_test: :func:`half_convolution_error` if None, run on a GPU; tests pass another.
+        driver: the version of NVIDIA's driver, or None; asked only where no GPU can be used.
 
     Raises:
         DeviceError: the device is absent or cannot run the networks.
@@ -69,52 +73,44 @@ def select_device(
             )
         return _cpu(torch)
     try:
-        device = _cuda(int(wanted[5:]) if ":" in wanted else 0, torch)
-        _check_half_convolution(device.name, self_test or half_convolution_error)
-        return device
+        return _cuda(int(wanted[5:]) if ":" in wanted else 0, torch)
     except DeviceError as error:
-        if wanted != "auto" or require_gpu:
-            raise
-        return _cpu(torch, f"No GPU is used: {error.what}")
+        found = driver()
+        problem = _with_versions(error, torch, found)
+    if wanted != "auto" or require_gpu:
+        raise problem
+    if found is None:
+        return _cpu(torch, notes=(f"No GPU is used: {problem.what}",))
+    # There is a GPU, and a run on the CPU may exceed the time limit.
+    return _cpu(torch, warned=(f"No GPU is used: {problem}",))
 
 
-def _check_half_convolution(device: str, self_test: Callable[[str], float]) -> None:
-    error = self_test(device)
-    # Not the other way round: NaN is no error that passes.
-    if not error <= MAX_CONVOLUTION_ERROR:
-        raise DeviceError(
-            f"half-precision 3-D convolutions on {device} are off by {error:.1e}",
-            fix="Install another torch or driver, or use --device cpu",
-        )
+def _with_versions(error: DeviceError, torch: Any, driver: str | None) -> DeviceError:
+    """The error with the versions that have to fit together, and with the cause if they do not."""
+    cuda = torch.version.cuda
+    versions = (
+        f"torch {torch.__version__}",
+        f"built for CUDA {cuda}" if cuda else "built without CUDA",
+        f"NVIDIA driver {driver}" if driver else "no NVIDIA driver",
+    )
+    needed = too_old(driver, cuda) if driver and cuda else ""
+    what = f"{error.what} ({', '.join(versions)}{'; ' if needed else ''}{needed})"
+    fix = error.fix
+    if needed:
+        fix = "Install a torch built for an older CUDA, such as torch 2.7.1, or a newer driver"
+    return DeviceError(what, fix=fix)
 
 
-def half_convolution_error(device: str) -> float:
-    """The greatest difference between a 3-D convolution in half and in single precision.
-
-    Some releases of torch and cuDNN compute it wrongly on some GPUs, which no version check finds.
-
-    Args:
-        device: torch's name.
-
-    Returns:
-        A part of the greatest value; some 1e-4 where all is well.
-    """
-    import torch
-
-    random = torch.Generator().manual_seed(0)
-    image = torch.randn(1, 16, 16, 32, 32, generator=random).to(device)
-    kernel = (torch.randn(16, 16, 3, 3, 3, generator=random) / 20).to(device)
-    exact = torch.nn.functional.conv3d(image, kernel, padding=1)
-    half = torch.nn.functional.conv3d(image.half(), kernel.half(), padding=1).float()
-    return float((exact - half).abs().max() / exact.abs().max())
-
-
-def _cpu(torch: Any, *notes: str) -> Device:
-    return Device("cpu", f"CPU, {count(torch.get_num_threads(), 'thread')}", notes)
+def _cpu(torch: Any, notes: tuple[str, ...] = (), warned: tuple[str, ...] = ()) -> Device:
+    return Device("cpu", f"CPU, {count(torch.get_num_threads(), 'thread')}", notes, warned)
 
 
 def _cuda(index: int, torch: Any) -> Device:
-    if not torch.cuda.is_available():
+    with warnings.catch_warnings():
+        # torch warns of an old driver; the error here names it.
+        warnings.simplefilter("ignore")
+        available = torch.cuda.is_available()
+    if not available:
         built = torch.version.cuda is not None
         raise DeviceError(
             "no usable CUDA device was found" if built else "this torch is built without CUDA",
@@ -135,19 +131,25 @@ def _cuda(index: int, torch: Any) -> Device:
             fix="Install a torch build for this GPU, or use --device cpu",
         )
     free, total = (amount / 2**30 for amount in torch.cuda.mem_get_info(index))
-    notes = []
+    warned = []
     if free < MIN_FREE_GIB:
-        notes.append(
+        warned.append(
             f"Only {free:.1f} of {total:.1f} GiB of GPU memory are free; "
             f"full-size networks need about {MIN_FREE_GIB:.0f}"
         )
-    version = ".".join(torch.__version__.split("+")[0].split(".")[:2])
-    if version in SLOW_CONV3D:
-        notes.append(
-            f"torch {version} computes half-precision 3-D convolutions without cuDNN, "
-            "several times slower; use 2.8 or 2.11 and newer"
-        )
-    return Device(f"cuda:{index}", f"{name}, {free:.1f} of {total:.1f} GiB free", tuple(notes))
+    try:
+        cudnn = torch.backends.cudnn.version()
+    except RuntimeError as error:
+        raise DeviceError(
+            f"this torch cannot use its cuDNN ({str(error)[:200]})",
+            fix="Install torch anew, and take other copies of cuDNN out of LD_LIBRARY_PATH",
+        ) from error
+    faults = convolution_faults(torch.__version__, cudnn)
+    if faults.reason:
+        warned.append(f"{faults.reason}; {GOOD_RELEASES}")
+    notes = (NOT_DETERMINISTIC,) if (major, minor) == (8, 6) else ()
+    description = f"{name}, {free:.1f} of {total:.1f} GiB free"
+    return Device(f"cuda:{index}", description, notes, tuple(warned))
 
 
 def _supported(major: int, minor: int, arch_list: list[str]) -> bool:

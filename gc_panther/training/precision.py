@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -9,6 +10,10 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from gc_panther.cudnn import GOOD_RELEASES, convolution_faults
+
+log = logging.getLogger(__name__)
 
 #: Numbers of float32 in a cache line of 64 bytes.
 _LINE = 16
@@ -180,3 +185,16 @@ def _gradients_of_weight_and_bias(
         _rows(gradient), rows, None, None, None, *moments, True, 0.0, [False, True, True]
     )
     return of_weight.reshape(-1, channels).sum(0), of_bias.reshape(-1, channels).sum(0)
+
+
+def warn_of_cudnn(title: str, torch_version: str, cudnn: int | None) -> None:
+    """Say that half-precision convolutions, in which nnU-Net trains on a GPU, are known to fail.
+
+    Args:
+        title: of the training.
+        torch_version: such as ``2.7.1+cu126``.
+        cudnn: ``torch.backends.cudnn.version()``.
+    """
+    faults = convolution_faults(torch_version, cudnn)
+    if faults.reason:
+        log.warning("%s: %s; %s", title, faults.reason, GOOD_RELEASES)

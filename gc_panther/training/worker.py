@@ -213,6 +213,7 @@ def train(job: TrainJob) -> None:
         computes_bfloat16,
         keep_channels_last,
         pass_in_bfloat16,
+        warn_of_cudnn,
     )
     from gc_panther.training.schedule import apply_schedule
     from gc_panther.training.transfer import read_weights, transfer_weights
@@ -240,6 +241,8 @@ def train(job: TrainJob) -> None:
                 pass_in_bfloat16(trainer.network)
             else:
                 log.info("%s: in float32, as this CPU has no AMX for bfloat16", job.title)
+    else:
+        warn_of_cudnn(job.title, torch.__version__, torch.backends.cudnn.version())
     if last is not None:
         trainer.load_checkpoint(str(last))
         log.info("%s: continues at epoch %d", job.title, trainer.current_epoch)

@@ -18,7 +18,6 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +28,10 @@ from platform_checks import (
     INSTANCES,
     JOB_LIMIT_S,
     Check,
+    check_archive,
     check_case,
     check_gpu,
     check_image,
-    check_model,
     check_start,
     check_time,
     default_instance,
@@ -116,6 +115,7 @@ def run(
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
     mounts = [
         (HERE / "inside.py", "inside.py", "ro"),
+        (HERE / "plain_tar.py", "plain_tar.py", "ro"),
         (packages(), "packages", "ro"),
         (case, "case", "ro"),
         (work / "job.json", "job.json", "ro"),
@@ -224,7 +224,6 @@ def main() -> int:
 
     from gc_panther.contract.inputs import find_inputs
     from gc_panther.plugins import create_plugin_manager, find_task
-    from gc_panther.runtime.archives import unpack
 
     arguments = parse_arguments()
     task = find_task(create_plugin_manager(), arguments.task)
@@ -248,9 +247,7 @@ def main() -> int:
     shutil.rmtree(work, ignore_errors=True)
     if arguments.model:
         options += ["-v", f"{arguments.model.resolve()}:/emulation/model.tar.gz:ro"]
-        with tempfile.TemporaryDirectory() as folder:
-            unpack(arguments.model, Path(folder))
-            checks += check_model(Path(folder), task)
+        checks += check_archive(arguments.model, task)
     print(
         f"==> {image.name} ({image.api}) as on {instance}: {limits['memory_gb']} GB, "
         f"{limits['data_mb']} MB of data per process, {limits['shm_mb']} MB of shared memory"

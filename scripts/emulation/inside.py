@@ -26,11 +26,10 @@ HOST, PORT = "127.0.0.1", 5555
 INPUTS, OUTPUTS = "inputs", "outputs"
 #: On the platform the shim brings a Python of its own, which is newer than the image's may be.
 SHIM = """
-import sys, tarfile
-sys.path.insert(0, "/emulation/packages")
-if not hasattr(tarfile, "data_filter"):
-    extract = tarfile.TarFile.extractall
-    tarfile.TarFile.extractall = lambda self, *a, filter=None, **k: extract(self, *a, **k)
+import sys
+sys.path[:0] = ["/emulation", "/emulation/packages"]
+import plain_tar
+plain_tar.install()
 from sagemaker_shim.cli import cli
 cli()
 """

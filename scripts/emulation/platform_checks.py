@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import math
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -108,6 +109,19 @@ def runs_there(cuda: str) -> bool:
 def default_instance(cuda: str) -> str:
     """The instance that an image is for, by the CUDA version of its torch."""
     return "g4dn.xlarge" if runs_there(cuda) else "r7i.large"
+
+
+def check_archive(archive: Path, task: Any) -> Iterator[Check]:
+    """Whether the model archive can be unpacked, and holds the task's models."""
+    from gc_panther.errors import WeightsError
+    from gc_panther.runtime.archives import unpack
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            unpack(archive, Path(folder))
+            yield from check_model(Path(folder), task)
+        except WeightsError as error:
+            yield Check("model archive", False, error.what, error.fix)
 
 
 def check_model(folder: Path, task: Any) -> Iterator[Check]:

@@ -20,7 +20,14 @@ from gc_panther.nnunet.backends import TorchRunner
 from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.model_folder import open_model_folder
 from gc_panther.nnunet.network import build_network, fitting_plans
-from gc_panther.runtime.device import MAX_CONVOLUTION_ERROR, half_convolution_error, select_device
+from gc_panther.nnunet.precision import (
+    MAX_ERROR,
+    Choice,
+    convolution_layers,
+    measure,
+    precision_on_this_gpu,
+)
+from gc_panther.runtime.device import select_device
 from gc_panther.settings import bundled_resources
 from gc_panther.task import CaseRun, InferenceOptions
 
@@ -50,27 +57,52 @@ def folder(tiny_model_folder):
     return tiny_model_folder(patch_zyx=PATCH, folds=(0, 1))
 
 
-def test_the_gpu_is_found_and_passes_its_self_test(gpu):
-    chosen = select_device("auto", require_gpu=True)
-    assert chosen.name == gpu
-    assert "GiB free" in chosen.description
-    assert 0 < half_convolution_error(gpu) <= MAX_CONVOLUTION_ERROR / 10
-
-
-def test_cast_once_is_autocast_bit_by_bit(gpu, folder):
+def network_of(folder):
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     model = open_model_folder(folder)
     with fitting_plans(model):
         configuration = PlansManager(dict(model.plans)).get_configuration(model.configuration)
-        network = build_network(configuration, len(model.labels))
-        whole = build_network(configuration, len(model.labels))
+        return build_network(configuration, len(model.labels))
+
+
+def test_the_gpu_is_found():
+    chosen = select_device("auto", require_gpu=True)
+    assert chosen.name == "cuda:0"
+    assert "GiB free" in chosen.description
+
+
+def test_the_precision_that_is_chosen_computes_rightly(gpu, folder):
+    network, device = network_of(folder), torch.device(gpu)
+    choice = precision_on_this_gpu(network, device, PATCH, 8)
+    trial = measure(convolution_layers(network, device, PATCH), device, 8, choice.precision)
+    assert trial.error <= MAX_ERROR / 5
+    assert choice.precision == "half" or choice.reason
+
+
+def test_float32_is_without_tf32(gpu, folder):
+    """What a GPU falls back on gives the CPU's numbers, which TF32's are far from."""
+    network, single = network_of(folder), network_of(folder)
+    weights = open_model_folder(folder).read_weights(0)
+    tiles = torch.randn(2, 1, *PATCH, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        runner = TorchRunner(network, torch.device(gpu), PATCH, choice=Choice("float32", "test"))
+        there = runner.load(0, weights)(tiles.to(gpu)).cpu()
+        here = TorchRunner(single, torch.device("cpu"), PATCH).load(0, weights)(tiles)
+    assert there.dtype == torch.float32
+    assert (there - here).abs().max() / here.abs().max() < 1e-4
+
+
+def test_cast_once_is_autocast_bit_by_bit(gpu, folder):
+    model = open_model_folder(folder)
+    network, whole = network_of(folder), network_of(folder)
     weights = model.read_weights(0)
     whole.load_state_dict(weights, assign=True)
     whole.to(gpu).eval()
     tiles = torch.randn(2, 1, *PATCH, device=gpu)
     with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
-        cast = TorchRunner(network, torch.device(gpu), PATCH).load(0, weights)(tiles)
+        runner = TorchRunner(network, torch.device(gpu), PATCH, choice=Choice("half"))
+        cast = runner.load(0, weights)(tiles)
         with torch.autocast("cuda"):
             stock = whole(tiles)
     assert cast.dtype == stock.dtype == torch.half
@@ -90,7 +122,7 @@ def test_probabilities_are_the_cpus(gpu, folder, combine):
 
 def test_progress_waits_for_the_gpu(gpu, folder):
     """No more than one pass is queued behind the one that runs."""
-    runner = TorchRunner(torch.nn.Identity(), torch.device(gpu), PATCH)
+    runner = TorchRunner(torch.nn.Identity(), torch.device(gpu), PATCH, choice=Choice("half"))
     slow = torch.randn(4096, 4096, device=gpu)
     runner._network = SlowNetwork(slow)
     passes = runner.load(0, {})

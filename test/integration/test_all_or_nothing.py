@@ -412,6 +412,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow
 def test_a_mask_is_worth_no_less_where_stdout_is_full(commands: Any, tmp_path: Path) -> None:
     """Through the program's own entry point, which sets up the log."""
     with Path("/dev/full").open("w") as full:

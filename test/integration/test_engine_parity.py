@@ -33,6 +33,13 @@ GEOMETRIES = {
 }
 
 
+#: All of them in the second tier; those that differ most from each other in the first.
+SOME = ("finer than the network", "thick slices, resampled by themselves", "smaller than a patch")
+EACH_GEOMETRY = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in SOME else pytest.mark.slow) for n in GEOMETRIES]
+)
+
+
 def image(name):
     size, spacing = GEOMETRIES[name]
     rng = np.random.default_rng(sum(map(ord, name)))
@@ -94,7 +101,7 @@ def model(folder):
     return open_model_folder(folder, (0, 1))
 
 
-@pytest.mark.parametrize("name", GEOMETRIES)
+@EACH_GEOMETRY
 def test_mean_probabilities(name, model, tmp_path):
     volume = image(name)
     prediction = ours(model, volume, combine="probabilities")
@@ -107,7 +114,7 @@ def test_mean_probabilities(name, model, tmp_path):
     assert len(np.unique(stock.argmax(0))) == 3, "a parity test needs all labels"
 
 
-@pytest.mark.parametrize("name", GEOMETRIES)
+@EACH_GEOMETRY
 def test_mean_logits(name, model):
     volume = image(name)
     prediction = ours(model, volume, combine="logits")

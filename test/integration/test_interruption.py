@@ -12,16 +12,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from gc_panther_task1.training import Task1Recipe
+from gc_panther_task1.training import Task1Recipe, Task1Training
+from in_process import engine_in_process as engine_in_process
 
+from gc_panther.training.pipeline import TrainingRequest
 from gc_panther.training.recipe import Network, PhantomCases, Schedule, SmallPatches, WarmUp
 
+# Ten and six processes that import torch and nnU-Net, and Ray.
 pytestmark = pytest.mark.slow
 DRIVER = Path(__file__).parents[1] / "tiny_training.py"
+SUPPORT = DRIVER.parent / "support"
+#: What a run that was told to hold prints there.
+WAITS = "waits for its end"
 #: Voxels so large that a phantom is made, and a network trained on it, in no time.
 SPACING = (9.0, 9.0, 9.0)
 #: Seconds that only a test which has failed waits.
-PATIENCE = 300
+PATIENCE = 1200
 SCHEDULE = Schedule(
     epochs=4,
     learning_rate=0.01,
@@ -71,7 +77,11 @@ class Run:
         command += ["--work", str(self.work), "--export", str(self.export)]
         if "--ray" in options:
             command += ["--engine", "ray", "--jobs", "2"]
-        environment = {**os.environ, "RAY_memory_monitor_refresh_ms": "0"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]),
+            "RAY_memory_monitor_refresh_ms": "0",
+        }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, env=environment
@@ -81,13 +91,12 @@ class Run:
     def text(self):
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, condition):
-        """Wait until the run prints a text or a function is true."""
-        holds = condition if callable(condition) else lambda: condition in self.text
+    def wait_for(self, text):
+        """Wait until the run has printed a text."""
         deadline = time.monotonic() + PATIENCE
-        while not holds():
-            assert self.process.poll() is None, f"ended before {condition!r}:\n{self.text}"
-            assert time.monotonic() < deadline, f"no {condition!r} in\n{self.text}"
+        while text not in self.text:
+            assert self.process.poll() is None, f"ended before {text!r}:\n{self.text}"
+            assert time.monotonic() < deadline, f"no {text!r} in\n{self.text}"
             time.sleep(0.02)
         return self
 
@@ -103,9 +112,10 @@ class Run:
         assert self.process.wait(PATIENCE) == 0, self.text
         return self
 
-    def weights(self, fold):
-        file = self.export / "task1" / f"fold_{fold}" / "checkpoint_final.pth"
-        return torch.load(file, weights_only=True)["network_weights"]
+
+def weights(model, fold):
+    file = model / f"fold_{fold}" / "checkpoint_final.pth"
+    return torch.load(file, weights_only=True)["network_weights"]
 
 
 def parents():
@@ -141,45 +151,48 @@ def start(tmp_path):
             run.process.wait()
 
 
-def test_a_training_killed_in_every_stage_ends_as_if_it_had_not_been(start, wait_for_end):
+def test_a_training_killed_in_every_stage_ends_as_if_it_had_not_been(
+    start, wait_for_end, tmp_path, engine_in_process
+):
     # Killed where the patches grow.
     grows = {"small_patches": SmallPatches(epochs=2, patch_zyx=(8, 8, 16))}
     schedule = SCHEDULE.model_copy(update=grows)
     tiny = recipe(2, (WarmUp(phantoms=phantoms(10, 5), schedule=schedule),))
-    undisturbed = start("undisturbed", tiny)
+    undisturbed = tmp_path / "undisturbed"
+    request = TrainingRequest("demo", undisturbed / "work", undisturbed / "models")
+    expected = Task1Training().train_recipe(tiny, request)
 
-    def again(*options):
-        return start("killed", tiny, *options)
+    def killed(where):
+        run = start("killed", tiny, f"--hold={where}")
+        return run.wait_for(WAITS).kill(wait_for_end)
 
-    run = again("--hold=phantoms").wait_for("phantoms: waits").kill(wait_for_end)
+    run = killed("phantoms")
     assert not (run.work / "finished" / "warm-up-0-phantoms.json").exists()
 
-    run = again()
+    run = killed("Dataset110_PantherWarmUp: the fingerprint is written")
     preprocessed = run.work / "nnUNet_preprocessed" / "Dataset110_PantherWarmUp"
     fingerprint = preprocessed / "dataset_fingerprint.json"
-    run.wait_for(fingerprint.is_file).kill(wait_for_end)
     # The same a moment earlier, while nnU-Net wrote it.
     fingerprint.write_bytes(fingerprint.read_bytes()[:20])
 
-    run = again().wait_for("warm-up-0: epoch 2/4").kill(wait_for_end)
+    run = killed("warm-up-0: epoch 2/4")
     assert "warm-up-0-phantoms: finished earlier" in run.text
 
-    run = again().wait_for("task1 fold 0: epoch 2/4").kill(wait_for_end)
-    assert "warm-up-0: continues at epoch" in run.text
+    run = killed("task1 fold 0: epoch 2/4")
+    assert "warm-up-0: continues at epoch 2" in run.text
     assert "warm-up-0-prepare: finished earlier" in run.text
 
-    run = again("--hold=export").wait_for("export: waits").kill(wait_for_end)
-    assert "task1 fold 0: continues at epoch" in run.text
+    run = killed("export")
+    assert "task1 fold 0: continues at epoch 2" in run.text
     assert "task1 fold 1: starts from" in run.text
     assert not (run.export / "task1").exists()
 
-    run = again().finish()
+    run = start("killed", tiny).finish()
     assert "epoch" not in run.text
-    undisturbed.finish()
     for fold in (0, 1):
-        expected, found = undisturbed.weights(fold), run.weights(fold)
-        assert expected.keys() == found.keys()
-        assert all(torch.equal(expected[name], found[name]) for name in expected)
+        right, found = weights(expected, fold), weights(run.export / "task1", fold)
+        assert right.keys() == found.keys()
+        assert all(torch.equal(right[name], found[name]) for name in right)
     assert sorted(path.name for path in run.export.iterdir()) == [
         "task1",
         "task1_model.tar.gz",
@@ -188,23 +201,16 @@ def test_a_training_killed_in_every_stage_ends_as_if_it_had_not_been(start, wait
 
 
 def test_on_ray_a_killed_worker_costs_nothing_but_its_last_epoch(start, wait_for_end):
-    longer = SCHEDULE.model_copy(update={"epochs": 8})
-    run = start("ray", recipe(5).model_copy(update={"schedule": longer}), "--ray")
-    results = run.work / "nnUNet_results"
-
-    def in_training():
-        return list(results.glob("*/*/fold_*/checkpoint_latest.pth"))
-
-    run.wait_for(in_training)
-    name = in_training()[0].parent.name
-    lock = run.work / "jobs" / f"task1_{name}.lock"
+    run = start("ray", recipe(2), "--ray", "--hold=task1 fold 0: epoch 2/4").wait_for(WAITS)
+    lock = run.work / "jobs" / "task1_fold_0.lock"
     training = json.loads(lock.read_text())["process"]
     worker = parents()[training]
     assert worker != run.process.pid
     os.kill(worker, signal.SIGKILL)
     wait_for_end([training])
     run.finish()
-    assert f"task1 {name.replace('_', ' ')}: continues at epoch" in run.text
-    for fold in range(5):
-        assert run.weights(fold)
-        assert run.text.count(f"task1 fold {fold}: epoch 8/8") == 1
+    # It is not stopped again, as it does not log that epoch again.
+    assert "task1 fold 0: continues at epoch 2" in run.text
+    for fold in range(2):
+        assert weights(run.export / "task1", fold)
+        assert run.text.count(f"task1 fold {fold}: epoch 4/4") == 1

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from gc_panther.imaging.images import read_image
 
@@ -18,6 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
 FILES = re.compile(r"^`([\w./]+)`\n\n```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_example_runs(tmp_path: Path, write_volume: Callable[..., Path]) -> None:
     source, site = tmp_path / "source", tmp_path / "site"
     files = FILES.findall(PAGE.read_text(encoding="utf-8"))

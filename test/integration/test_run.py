@@ -383,18 +383,21 @@ def test_the_light_commands_import_nothing_heavy() -> None:
 
 
 def test_a_weights_folder_with_a_missing_fold_is_refused(
-    tiny_model_folder: Callable[..., Path], write_volume: Callable[..., Path], tmp_path: Path
+    toy_command_line: CommandLine,
+    tiny_model_folder: Callable[..., Path],
+    write_volume: Callable[..., Path],
+    tmp_path: Path,
+    capfd: Any,
 ) -> None:
     folder = tiny_model_folder(folds=(0, 1, 2, 4))
     image = write_volume(tmp_path / "scan.mha")
     mask = tmp_path / "mask.mha"
-    done = gc_panther(
-        *("predict", "task1", str(image), "-o", str(mask), "--model-dir", str(folder)),
-    )
-    assert done.returncode == 2
-    assert "3" in done.stderr
-    assert str(folder) in done.stderr
-    assert done.stderr.count("\n") == 1
+    given = ["--model-dir", str(folder), "--device", "cpu"]
+    assert toy_command_line(["predict", "task1", str(image), "-o", str(mask), *given]) == 2
+    stderr = capfd.readouterr().err
+    assert "3" in stderr
+    assert str(folder) in stderr
+    assert stderr.count("\n") == 1
     assert not mask.exists()
 
 
@@ -409,7 +412,11 @@ class Evil:
 
 
 def test_weights_that_carry_code_are_refused_and_the_code_is_not_run(
-    tiny_model_folder: Callable[..., Path], write_volume: Callable[..., Path], tmp_path: Path
+    toy_command_line: CommandLine,
+    tiny_model_folder: Callable[..., Path],
+    write_volume: Callable[..., Path],
+    tmp_path: Path,
+    capfd: Any,
 ) -> None:
     import torch
 
@@ -420,12 +427,11 @@ def test_weights_that_carry_code_are_refused_and_the_code_is_not_run(
     torch.save({**checkpoint, "extra": Evil(proof)}, file)
     image = write_volume(tmp_path / "scan.mha")
     mask = tmp_path / "mask.mha"
-    done = gc_panther(
-        *("predict", "task1", str(image), "-o", str(mask), "--model-dir", str(folder)),
-    )
-    assert done.returncode == 2
-    assert str(file) in done.stderr
-    assert done.stderr.count("\n") == 1
+    given = ["--model-dir", str(folder), "--device", "cpu"]
+    assert toy_command_line(["predict", "task1", str(image), "-o", str(mask), *given]) == 2
+    stderr = capfd.readouterr().err
+    assert str(file) in stderr
+    assert stderr.count("\n") == 1
     assert not proof.exists()
     assert not mask.exists()
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from gc_panther.case import Geometry, Volume
 from gc_panther.imaging.formats.header import FormatError, Header
-from gc_panther.imaging.formats.pixels import inflate, read_raw
+from gc_panther.imaging.formats.pixels import inflate, native, read_raw
 
 _HEADER_BYTES = 348
 #: Where pixels begin at the earliest: four bytes follow the header.
@@ -54,7 +54,9 @@ def read_nifti(path: Path, check: Callable[[Header], Geometry]) -> Volume:
         start = _inflate_start(file) if zipped else file.read(_HEADER_BYTES)
         fields = _fields(start)
         scale = _scaling(fields)
-        header = _header(fields, scaled=scale is not None)
+        # NaN and infinity are refused, without numpy's warnings on the terminal.
+        with np.errstate(all="ignore"):
+            header = _header(fields, scaled=scale is not None)
         geometry = check(header)
         first = _first_pixel(fields)
         count = math.prod(geometry.size_xyz)
@@ -62,16 +64,15 @@ def read_nifti(path: Path, check: Callable[[Header], Geometry]) -> Volume:
             file.seek(0)
             whole = np.empty(first + count * header.dtype.itemsize, np.uint8)
             inflate(file.read(), whole.data, "gzip")
-            pixels = whole[first:].view(header.dtype) if first % 16 == 0 else None
-            if pixels is None:
-                pixels = whole[first:].copy().view(header.dtype)
+            pixels = whole[first:]
+            if first % header.dtype.itemsize:
+                pixels = pixels.copy()
+            pixels = native(pixels.view(header.dtype))
         else:
             file.seek(first)
             pixels = read_raw(file, count, header.dtype)
     if scale is not None:
         pixels = _scaled(pixels, scale, header.result or header.dtype)
-    elif not pixels.dtype.isnative:
-        pixels = pixels.astype(pixels.dtype.newbyteorder("="))
     return Volume(pixels.reshape(geometry.shape_zyx), geometry)
 
 

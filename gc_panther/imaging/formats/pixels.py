@@ -38,7 +38,7 @@ def read_raw(file: BinaryIO, count: int, dtype: np.dtype) -> np.ndarray:
     pixels = np.empty(count, dtype)
     if file.readinto(pixels.view(np.uint8).data) != expected:  # type: ignore[attr-defined]
         raise FormatError("it changed while it was read")
-    return _native(pixels)
+    return native(pixels)
 
 
 def read_compressed(
@@ -51,7 +51,7 @@ def read_compressed(
     """
     pixels = np.empty(count, dtype)
     inflate(file.read(), pixels.view(np.uint8).data, kind)
-    return _native(pixels)
+    return native(pixels)
 
 
 def inflate(data: bytes, into: memoryview, kind: Literal["zlib", "gzip"]) -> None:
@@ -71,7 +71,8 @@ def inflate(data: bytes, into: memoryview, kind: Literal["zlib", "gzip"]) -> Non
     decode = imagecodecs.deflate_decode if kind == "zlib" else imagecodecs.gzip_decode
     try:
         filled = len(decode(data, out=into))
-    except RuntimeError:
+    # The stream is damaged; or, as a ValueError, gzip's header.
+    except (RuntimeError, ValueError):
         filled = -1
     if filled == len(into) and _ends_with_checksum(data, into, kind):
         return
@@ -112,7 +113,8 @@ def _inflate_members(data: bytes, into: memoryview) -> None:
         raise FormatError(f"{filled} of {len(into)} bytes are there")
 
 
-def _native(pixels: np.ndarray) -> np.ndarray:
+def native(pixels: np.ndarray) -> np.ndarray:
+    """The same values in this machine's byte order, in the same memory."""
     if pixels.dtype.isnative:
         return pixels
     return pixels.byteswap(inplace=True).view(pixels.dtype.newbyteorder("="))

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 
 import compare_inference
 import numpy as np
@@ -37,20 +36,31 @@ def test_the_table_compares_with_the_second_row():
     assert lines[2] == "| ours | 5.5 (5.0–9.0) | 2.00 | 3.0 | 2.5 | 1.00 | 0.0e+00 | 1.00000 |"
 
 
+#: Prints a line and goes on to the end of its standard input.
+WAIT = "import sys; print('ready', flush=True); sys.stdin.read()"
+
+
+def start(code):
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
 def test_memory_of_children_of_children_counts():
-    grandchild = "x = b'1' * 80_000_000; import time; time.sleep(1.5)"
+    grandchild = f"x = b'1' * 80_000_000; {WAIT}"
+    memory = PeakMemory()
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
-    memory = PeakMemory()
-    memory.start()
-    subprocess.run([sys.executable, "-c", child], check=True)
-    assert memory.stop() > 80_000_000
+    with start(child):
+        memory.start()
+        assert memory.stop() > 80_000_000
 
 
-def test_nothing_is_counted_where_nothing_runs():
-    memory = PeakMemory()
-    memory.start()
-    time.sleep(0.3)
-    assert memory.stop() == 0
+def test_what_ran_before_is_not_counted():
+    with start(WAIT):
+        memory = PeakMemory()
+        memory.start()
+        assert memory.stop() == 0
 
 
 def test_a_command_that_fails_says_why():
@@ -104,6 +114,7 @@ def test_stock_gets_the_same_networks(tiny_model_folder, tmp_path):
         assert all(bool((found[name] == expected[name]).all()) for name in expected)
 
 
+@pytest.mark.slow
 def test_what_the_passes_of_stock_take_is_known(tiny_model_folder, write_volume, tmp_path):
     folder = tiny_model_folder(patch_zyx=(8, 16, 16))
     theirs = stock.with_stock_trainer(folder, tmp_path / "stock")

@@ -1,3 +1,4 @@
+import pytest
 import torch
 import training_step
 
@@ -32,6 +33,7 @@ def test_an_iteration_is_timed_in_a_process_with_the_jobs_settings(monkeypatch):
     assert [env["GOMP_SPINCOUNT"] for _, env in started] == [WAITING_TURNS, "0"]
 
 
+@pytest.mark.slow
 def test_an_iteration_takes_time_and_changes_the_weights(monkeypatch):
     steps = []
     step = torch.optim.AdamW.step

@@ -20,7 +20,7 @@ from gc_panther.contract.outputs import (
     encode_image,
     remove_earlier_results,
 )
-from gc_panther.errors import OutputError
+from gc_panther.errors import OutputError, UserError
 
 GRID = Geometry((4, 3, 2), (1.0, 1.5, 3.0), (7.0, 8.0, 9.0))
 
@@ -61,7 +61,7 @@ def test_an_image_is_encoded_with_its_geometry_to_the_last_digit(tmp_path: Path)
 
 
 def test_a_folder_for_temporary_files_that_is_gone_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="temporary files cannot be written") as caught:
+    with pytest.raises(UserError, match="no folder for temporary files") as caught:
         encode_image(mask(), tmp_path / "m.mha", tmp_path / "gone")
     assert "GC_PANTHER_SCRATCH" in str(caught.value)
 

@@ -1,6 +1,7 @@
 """What doctor looks at, one check at a time."""
 
 import http.server
+import shutil
 import socket
 import sys
 import threading
@@ -10,7 +11,9 @@ import pytest
 
 from gc_panther.harness import doctor
 from gc_panther.hookspecs import hookimpl
+from gc_panther.nnunet.precision import Choice, Trial
 from gc_panther.plugins import create_plugin_manager
+from gc_panther.runtime.device import Device
 from gc_panther.runtime.weights import model_digest
 from gc_panther.settings import read_settings
 from gc_panther.task import Interface, ModelRequirement, Socket, Task
@@ -157,6 +160,41 @@ def test_a_task_without_its_package_says_which(toy_manager, monkeypatch):
     assert found.verdict == "fail"
     assert found.found == "the Python package 'mrsegmentator' is not installed"
     assert "requirements" in found.fix
+
+
+def test_the_cpu_of_a_machine_with_a_driver_is_a_warning(monkeypatch):
+    said = "No GPU is used: CUDA 13.0 needs driver 580 or newer"
+    device = Device("cpu", "CPU, 2 threads", warnings=(said,))
+    monkeypatch.setattr(doctor, "select_device", lambda *_, **__: device)
+    rows = doctor._device(read_settings({}), "auto")
+    assert [(row.verdict, row.found) for row in rows] == [("ok", "CPU, 2 threads"), ("warn", said)]
+    assert doctor._precision(OtherModel(), read_settings({}), "auto") == []
+
+
+@pytest.mark.parametrize(
+    ("choice", "verdict", "found"),
+    [
+        (
+            Choice("half", "", Trial(2e-4, 0.3)),
+            "ok",
+            "half; off by 2.0e-04, 0.30 of float32's time",
+        ),
+        (Choice("float32", "cuDNN is wrong"), "warn", "float32: cuDNN is wrong"),
+    ],
+)
+def test_the_precision_of_each_network_is_a_row(
+    tiny_model_folder, tmp_path, monkeypatch, choice, verdict, found
+):
+    """The GPU and what it measures are stand-ins."""
+    from gc_panther.nnunet import ensemble
+
+    shutil.copytree(tiny_model_folder(folds=(0,)), tmp_path / "models" / "net")
+    device = Device("cuda:0", "Tesla T4, 15.0 of 16.0 GiB free")
+    monkeypatch.setattr(doctor, "select_device", lambda *_, **__: device)
+    monkeypatch.setattr(ensemble, "precision_on_this_gpu", lambda *_: choice)
+    settings = read_settings({"GC_PANTHER_MODEL_DIR": str(tmp_path / "models")})
+    (row,) = doctor._precision(OtherModel(), settings, "auto")
+    assert (row.check, row.verdict, row.found) == ("precision net", verdict, found)
 
 
 class OtherModel(Task):

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from gc_panther.case import Geometry, Volume
+from gc_panther.cudnn import ConvolutionFaults
 from gc_panther.errors import ProcessingError, UserError, WeightsError
-from gc_panther.nnunet import backends, openvino_graph
+from gc_panther.nnunet import backends, openvino_graph, precision
 from gc_panther.nnunet.backends import OpenVINORunner, batch_size, choose_runner
 from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.ensemble import openvino_graph as graph_of
@@ -26,6 +27,7 @@ from gc_panther.nnunet.openvino_graph import (
     find_graph,
 )
 from gc_panther.nnunet.pack import write_pack
+from gc_panther.nnunet.precision import Choice, Trial
 from gc_panther.task import CaseRun, InferenceOptions
 
 ARRAY = np.random.default_rng(3).integers(1, 900, (12, 20, 18)).astype(np.int16)
@@ -90,6 +92,7 @@ def test_a_window_with_much_padding_is_as_exact_as_torchs(shape, batch):
     assert (answer - truth).abs().max() <= 10 * (torchs - truth).abs().max()
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_a_second_case_finds_the_folds_compiled(folder, monkeypatch):
     ensemble, first = predict(folder, "openvino")
@@ -119,6 +122,7 @@ def test_one_fold_at_a_time_holds_the_memory_of_its_passes(monkeypatch):
     assert events == ["pass 0", "release 0", "pass 1", "release 1", "pass 0"]
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_large_networks_are_compiled_again(folder, monkeypatch):
     monkeypatch.setattr(backends, "_KEPT_BYTES", 10)
@@ -126,6 +130,7 @@ def test_large_networks_are_compiled_again(folder, monkeypatch):
     assert np.array_equal(ensemble.predict(IMAGE, CaseRun()).probabilities, first.probabilities)
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_the_graph_is_converted_once_and_kept(folder, empty_cache, monkeypatch):
     predict(folder, "openvino")
@@ -140,6 +145,7 @@ def test_the_graph_is_converted_once_and_kept(folder, empty_cache, monkeypatch):
     assert predict(folder, "auto")[1].facts["backend"] == "torch"
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_a_pack_brings_its_graph(folder, tmp_path, empty_cache, monkeypatch):
     model = open_model_folder(folder)
@@ -153,6 +159,7 @@ def test_a_pack_brings_its_graph(folder, tmp_path, empty_cache, monkeypatch):
     assert not any(len(raw) > 2 * 4096 for _, raw in graph.constants)
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_a_cache_that_cannot_be_written_is_done_without(folder, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
@@ -246,6 +253,7 @@ def test_a_graph_of_another_network_is_refused(weights):
         graph.check_weights(dict(torch.nn.Conv3d(1, 1, 1).named_parameters()))
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_a_broken_graph_in_a_pack_is_made_anew(folder, tmp_path, empty_cache, caplog):
     write_pack(open_model_folder(folder), tmp_path / "pack", extra={GRAPH_FILE: "{}"})
@@ -272,7 +280,9 @@ def test_without_openvino_torch_runs_and_a_wish_is_refused(folder, monkeypatch):
         predict(folder, "openvino")
 
 
-def test_on_a_gpu_torch_runs(tmp_path):
+def test_on_a_gpu_torch_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(backends, "precision_on_this_gpu", lambda *_: Choice("half"))
+
     def choose(backend):
         network = torch.nn.Conv3d(1, 2, 1)
         return choose_runner(backend, torch.device("cuda"), tmp_path, {}, network, (4, 4, 4))
@@ -326,7 +336,8 @@ def test_half_precision_is_autocasts(folder, monkeypatch):
     model = open_model_folder(folder, (0,))
     exact = Ensemble(model, device="cpu", options=InferenceOptions(backend="torch"))
     network = exact._runner._network
-    runner = backends.TorchRunner(network, torch.device("cpu"), (8, 16, 16), half=True)
+    half = Choice("half")
+    runner = backends.TorchRunner(network, torch.device("cpu"), (8, 16, 16), choice=half)
     tiles = torch.randn((2, 1, 8, 16, 16), generator=torch.Generator().manual_seed(5))
     with torch.inference_mode():
         own = runner.load(0, model.read_weights(0))(tiles)
@@ -338,3 +349,76 @@ def test_half_precision_is_autocasts(folder, monkeypatch):
     assert (cast, kept) == ({torch.half}, {torch.float32})
     assert own.dtype == autocast.dtype == torch.half
     assert torch.equal(own, autocast)
+
+
+class Asking(torch.nn.Module):
+    """A network that notes what it is given and whether TF32 is allowed meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, tiles):
+        self.seen.append((tiles.dtype, torch.backends.cudnn.allow_tf32))
+        return tiles
+
+
+@pytest.mark.parametrize(
+    ("choice", "dtype", "tf32"),
+    [
+        (Choice("half"), torch.half, True),
+        (Choice("tf32", "slow"), torch.float32, True),
+        (Choice("float32", "wrong"), torch.float32, False),
+    ],
+)
+def test_a_gpu_computes_in_the_precision_that_was_chosen(monkeypatch, choice, dtype, tf32):
+    """The device is a stand-in: nothing here is moved to a GPU."""
+    monkeypatch.setattr(backends, "keeping_pace", lambda network: network)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    network = Asking()
+    runner = backends.TorchRunner(network, torch.device("cuda:0"), (4, 4, 4), choice=choice)
+    runner.load(0, {})(torch.zeros(1, 1, 4, 4, 4))
+    assert network.seen == [(dtype, tf32)]
+    assert torch.backends.cudnn.allow_tf32, "torch's setting is as it was"
+
+
+def test_a_gpu_that_computes_wrongly_gets_float32_and_a_warning(folder, monkeypatch, caplog):
+    """The plans' network, its patch and batch are tested; the measurement is a stand-in."""
+    measured = []
+    shapes = precision.convolution_layers
+
+    def measure(layers, device, batch, precision):
+        measured.append((len(layers), device.type, batch, precision))
+        return Trial(0.5, 0.3)
+
+    monkeypatch.setattr(
+        precision,
+        "convolution_layers",
+        lambda network, _, patch: shapes(network, torch.device("cpu"), patch),
+    )
+    monkeypatch.setattr(precision, "measure", measure)
+    monkeypatch.setattr(
+        precision, "convolution_faults", lambda *_: ConvolutionFaults("right", False)
+    )
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    exact = Ensemble(
+        open_model_folder(folder, (0,)), device="cpu", options=InferenceOptions(backend="torch")
+    )
+    network = exact._runner._network
+    gpu = torch.device("cuda:0")
+    runner = choose_runner("auto", gpu, folder, None, network, (8, 16, 16))
+    assert runner.choice.precision == "float32"
+    assert "half-precision convolutions are off by 5.0e-01" in runner.choice.reason
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "compute in float32" in warning.getMessage()
+    layers = len(shapes(network, torch.device("cpu"), (8, 16, 16)))
+    assert measured == [(layers, "cuda", 8, "half")]
+
+
+def test_the_precision_and_why_are_in_the_facts(folder):
+    ensemble, prediction = predict(folder, "torch")
+    assert prediction.facts["precision"] == "float32"
+    assert "precision_reason" not in prediction.facts
+    ensemble._runner.choice = Choice("float32", "half precision is wrong here")
+    facts = ensemble.predict(IMAGE, CaseRun()).facts
+    assert facts["precision_reason"] == "half precision is wrong here"

@@ -49,6 +49,7 @@ def test_a_prediction(folder):
         "combine": "probabilities",
         "mode": "exact",
         "backend": "torch",
+        "precision": "float32",
         "mirroring_axes": [0, 1, 2],
         "step_size": 0.5,
         "windows": 1,

@@ -197,11 +197,21 @@ def test_a_fold_cannot_lie_outside_either(packed):
         open_model_folder(packed)
 
 
+def test_an_alias_of_nothing_is_refused_in_a_short_line(packed):
+    manifest = json.loads((packed / MANIFEST).read_text())
+    manifest["aliases"]["a"] = "n" * 3000
+    (packed / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match="that the pack lacks") as caught:
+        open_model_folder(packed).read_weights(0)
+    assert len(str(caught.value)) < 400
+
+
 def test_a_missing_fold_is_an_error(packed):
     with pytest.raises(WeightsError, match="fold 4 is missing"):
         open_model_folder(packed, (0, 4))
 
 
+@pytest.mark.slow
 def test_the_command(folder, tmp_path, toy_command_line, capfd):
     out = tmp_path / "pack"
     said = ["--kind", "demonstration", "--title", "Tiny", "--licence", "MIT"]

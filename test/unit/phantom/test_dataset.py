@@ -62,6 +62,7 @@ def test_images_and_labels_share_one_grid(task1, small):
     assert b"CompressedData = True" in (task1 / "LabelsTr" / "10000_0001.mha").read_bytes()[:600]
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_same_bytes(task1, tmp_path, small):
     make_dataset("task1", tmp_path / "again", 2, 3, unlabelled=1, workers=2, **small)
     assert digests(tmp_path / "again") == digests(task1)

@@ -163,9 +163,10 @@ def image_of(folder, case):
     return folder / "ImagesTr" / f"{case}_0000.mha"
 
 
+# Trains two folds, and one of them again.
 @pytest.mark.slow
 def test_from_data_to_a_model_folder_that_stock_nnunet_loads(
-    data, tmp_path, nnunets_lookup, caplog
+    data, tmp_path, nnunets_lookup, caplog, engine_in_process
 ):
     recipe = Task1Recipe(folds=2, schedule=SCHEDULE, network=NETWORK)
     request = TrainingRequest("tiny", tmp_path / "work", tmp_path / "out", data=data, jobs=2)
@@ -176,13 +177,14 @@ def test_from_data_to_a_model_folder_that_stock_nnunet_loads(
         "dataset.json",
         "fold_0",
         "fold_1",
+        "model.json",
         "plans.json",
     ]
     assert "Not for clinical use" in (model / "MODEL_CARD.md").read_text()
     assert "dataset" not in json.loads((model / "dataset.json").read_text())
     card = (model / "MODEL_CARD.md").read_text()
     assert "| Dice |" in card
-    assert "validation parts of 1, 1 cases, SHA-256 of the splits" in card
+    assert "validation parts of 1, 1 case, SHA-256 of the splits" in card
 
     report = tmp_path / "work" / "report" / "task1"
     metrics = json.loads((report / "metrics.json").read_text())
@@ -241,8 +243,9 @@ def test_from_data_to_a_model_folder_that_stock_nnunet_loads(
         Task1Training().train_recipe(recipe.model_copy(update={"seed": 9}), request)
 
 
+# Trains a warm-up and two folds.
 @pytest.mark.slow
-def test_the_folds_start_where_the_warm_up_ended(data, tmp_path, caplog):
+def test_the_folds_start_where_the_warm_up_ended(data, tmp_path, caplog, engine_in_process):
     work = tmp_path / "work"
     # Phantoms that were made earlier: ten small cases, because a round is split into ten.
     for part in ("ImagesTr", "LabelsTr"):
@@ -272,8 +275,11 @@ def test_the_folds_start_where_the_warm_up_ended(data, tmp_path, caplog):
         assert all(torch.allclose(start[name], trained[name], atol=1e-4) for name in start)
 
 
+# Trains two teachers and two students.
 @pytest.mark.slow
-def test_students_learn_from_what_their_teachers_labelled(data, tmp_path, caplog):
+def test_students_learn_from_what_their_teachers_labelled(
+    data, tmp_path, caplog, engine_in_process
+):
     source = tmp_path / "data"
     shutil.copytree(data, source)
     unlabelled = source / "ImagesTr_unlabeled"
@@ -324,13 +330,12 @@ def test_students_without_unlabelled_images_are_refused_before_any_work(data, tm
     assert not (tmp_path / "work" / "nnUNet_raw").exists()
 
 
-@pytest.mark.slow
-def test_nnunet_plans_the_network_where_it_is_asked_to(data, tmp_path):
+def test_nnunet_plans_the_network_where_it_is_asked_to(data, tmp_path, engine_in_process):
     recipe = Task1Recipe(folds=2, schedule=SCHEDULE, network=NETWORK)
     # Two patients are no data for a network of 100 million parameters: only prepared, not trained.
     recipe = _chosen(recipe, TrainingRequest("t", tmp_path, tmp_path, resenc="M"))
     assert recipe.network == "M"
-    space = Workspace(tmp_path / "work")
+    space = Workspace(tmp_path / "work", engine=engine_in_process)
     cases = panther_cases(data)
     splits = make_splits([case.name for case in cases], 2, 0)
     prepare_data(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from gc_panther_task2.crops import LocalizerCrops, crop_to_localizer, is_demonstration
 from gc_panther_task2.localizer import Localizer
 from gc_panther_task2.plugin import LOCALIZER_MODEL
@@ -23,15 +24,21 @@ MODEL = ROOT / "resources" / "mrsegmentator"
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
-    """The bundled case of task 2: a phantom and its tumour."""
+    """The part of task 2's bundled case, a phantom and its tumour, that is one of the localizer's
+    windows.
+    """
     folder = ROOT / "test" / "cases" / "task2"
     (image,) = folder.glob("input/images/*/*.mha")
     (label,) = folder.glob("expected/*.mha")
-    return LabelledCase("10900", image, label)
+    target = tmp_path_factory.mktemp("case")
+    for whole, name in ((image, "image.mha"), (label, "label.mha")):
+        part = sitk.ReadImage(str(whole))[:340, :290, 26:74]
+        sitk.WriteImage(part, str(target / name))
+    return LabelledCase("10900", target / "image.mha", target / "label.mha")
 
 
 @pytest.mark.slow
-def test_crops_are_what_inference_would_segment(case, tmp_path, caplog):
+def test_crops_are_what_inference_would_segment(case, tmp_path, caplog, engine_in_process):
     raw = tmp_path / "Dataset201_Crops"
     # A second case without tumour where the pancreas is.
     label = read_image(case.label)
@@ -40,7 +47,8 @@ def test_crops_are_what_inference_would_segment(case, tmp_path, caplog):
     write_image(Volume(corner, label.geometry), tmp_path / "corner.mha")
     elsewhere = LabelledCase("10901", case.image, tmp_path / "corner.mha")
     with caplog.at_level(logging.INFO):
-        made = LocalizerCrops(MODEL).make(Workspace(tmp_path), [case, elsewhere], raw, [0, 1])
+        space = Workspace(tmp_path, engine=engine_in_process)
+        made = LocalizerCrops(MODEL).make(space, [case, elsewhere], raw, [0, 1])
     assert [crop.name for crop in made] == ["10900"]
     assert "without tumour (left out): 10901" in caplog.messages[-1]
 
@@ -48,6 +56,7 @@ def test_crops_are_what_inference_would_segment(case, tmp_path, caplog):
     region = find_region(to_lps(read_image(case.image)), Localizer(runtime), CaseRun())
     image, cut = read_image(made[0].image), read_image(made[0].label)
     assert region.found
+    assert region.volume.array_zyx.size < read_image(case.image).array_zyx.size
     assert np.array_equal(image.array_zyx, region.volume.array_zyx)
     assert image.geometry.matches(region.volume.geometry)
     assert cut.geometry.matches(image.geometry)

@@ -190,6 +190,7 @@ def test_patches_that_do_not_fit_are_refused_before_the_localizer_is_trained(
     assert not (tmp_path / "work").exists()
 
 
+# Trains two folds.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("choices", "labels", "transferred"),
@@ -199,7 +200,9 @@ def test_patches_that_do_not_fit_are_refused_before_the_localizer_is_trained(
         ({"from_scratch": True}, LABELS, "nothing"),
     ],
 )
-def test_folds_start_from_task_1(data, task_1_model, tmp_path, choices, labels, transferred):
+def test_folds_start_from_task_1(
+    data, task_1_model, tmp_path, choices, labels, transferred, engine_in_process
+):
     recipe = Task2Recipe(folds=2, schedule=SCHEDULE, margin_mm=(4, 8))
     request = TrainingRequest(
         "tiny", tmp_path / "w", tmp_path, data=data, start_from=task_1_model, jobs=2, **choices

@@ -125,6 +125,7 @@ def test_progress_is_reported_within_a_file(data, monkeypatch):
         assert sum(parts) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_the_installed_command_warns_and_ends_well(data):
     write(data / IMAGE, np.zeros(SHAPE_ZYX, np.int16))
     command = [sys.executable, "-m", "gc_panther", "dataset", "check", str(data), "--task", "task1"]

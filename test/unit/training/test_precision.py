@@ -13,6 +13,7 @@ from gc_panther.training.precision import (
     computes_bfloat16,
     keep_channels_last,
     pass_in_bfloat16,
+    warn_of_cudnn,
 )
 
 
@@ -174,3 +175,13 @@ def test_a_norm_with_running_statistics_is_left_alone():
     keep_channels_last(norm)
     norm(torch.rand(2, 2, 3, 4, 5))
     assert norm.running_mean.min() > 0
+
+
+@pytest.mark.parametrize(
+    ("version", "cudnn", "said"),
+    [("2.8.0", 91002, "wrongly"), ("2.10.0", 91002, "slowly"), ("2.7.1", 90501, "")],
+)
+def test_faults_of_cudnn_are_a_warning_of_a_training(version, cudnn, said, caplog):
+    warn_of_cudnn("task1 fold 0", version, cudnn)
+    assert len(caplog.records) == bool(said)
+    assert said in caplog.text

@@ -44,6 +44,7 @@ def image(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_labels_are_the_ensembles_on_the_images_grid(image, tmp_path):
     target = tmp_path / "labels" / "a.mha"
     kept = tmp_path / "labels" / "b.mha"

@@ -1,0 +1,1 @@
+from in_process import engine_in_process as engine_in_process
