@@ -10,7 +10,7 @@ from typing import Any
 
 import plain_tar
 import pytest
-from emulate import judge_archive
+from platform_checks import check_archive
 
 
 def archive(path: Path, *members: tuple[str, bytes, bytes | str]) -> Path:
@@ -81,7 +81,7 @@ def test_files_and_folders_are_unpacked_below_the_folder(tmp_path: Path) -> None
 
 def test_a_refused_archive_is_a_line_of_the_verdict(tmp_path: Path) -> None:
     path = archive(tmp_path / "model.tar.gz", HOSTILE["a link"])
-    (check,) = judge_archive(path, None)
+    (check,) = check_archive(path, None)
     assert not check.passed
     assert "a link or a device" in check.found
     assert check.fix
