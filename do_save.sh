@@ -77,6 +77,8 @@ if [ -n "$check" ]; then
     loaded=$("$CONTAINER_ENGINE" image inspect -f '{{.Id}}' "$image")
     [ "$saved" = "$loaded" ] || fail "what was loaded ($loaded) is not what was saved ($saved)"
     "$ROOT/do_test_run.sh" "$task" --as-platform --tag "$image" --model "$model"
+    [ "$saved" = "$("$CONTAINER_ENGINE" image inspect -f '{{.Id}}' "$image")" ] ||
+        fail "something that $image is made from was changed meanwhile, so another image was tried than saved. Run ./do_save.sh again"
 fi
 (cd "$out" && sha256sum "$(basename "$archive")" "$(basename "$model")" | tee "$task.sha256")
 say "$(si "$bytes") of image, $(si "$(stat -c %s "$model")") of model"

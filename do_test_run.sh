@@ -143,7 +143,7 @@ in_container() {
         "$CONTAINER_ENGINE" stop --time 5 "$container" > /dev/null
         "$CONTAINER_ENGINE" logs "$container"
     else
-        timeout "$job_limit" "$CONTAINER_ENGINE" start --attach "$container" || status=$?
+        timeout --foreground "$job_limit" "$CONTAINER_ENGINE" start --attach "$container" || status=$?
         [ "$status" != 124 ] || too_long
     fi
     [ "$status" = 0 ] || exit "$status"

@@ -252,6 +252,14 @@ def test_the_limits_reach_the_container_and_the_emulator(checkout: Checkout) -> 
     assert " ".join(limits) in done.stdout
 
 
+def test_a_run_beyond_the_limit_of_a_job_is_an_error(checkout: Checkout) -> None:
+    (checkout.root / ".venv" / "bin" / "gc-panther").write_text("#!/bin/sh\nexec sleep 300\n")
+    options = ("--job-limit", "1")
+    done = checkout.run("do_test_run.sh", "task1", *options, GC_PANTHER_NO_DOCKER="1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: not done within 1 s, the limit for start-up, self-test")
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -287,6 +295,20 @@ def test_saving_says_sizes_and_gpu_memory(checkout: Checkout) -> None:
     assert "warning" not in done.stderr
     saved = sorted(path.name for path in (checkout.root / "out" / "save").iterdir())
     assert saved == ["task1.sha256", "task1_0.1.0_20260102T030405.tar.gz", "task1_model.tar.gz"]
+
+
+def test_what_changes_while_it_is_saved_is_noticed(checkout: Checkout) -> None:
+    """The image that was tried is another one than was saved."""
+    assert checkout.run("do_build.sh", "task1").returncode == 0
+    emulate = checkout.root / "scripts" / "emulation" / "emulate.py"
+    emulate.write_text(
+        "import os, pathlib\n"
+        "image = pathlib.Path(os.environ['STAND_IN'], 'images', 'gc-panther-task1', 'Id')\n"
+        "image.write_text('sha256:another')\n"
+    )
+    done = checkout.run("do_save.sh", "task1")
+    assert done.returncode == 1
+    assert "another image was tried than saved" in done.stderr
 
 
 @pytest.mark.parametrize(("cuda", "word"), [("none", "no CUDA"), ("13.0", "CUDA 13.0")])
