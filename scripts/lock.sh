@@ -8,7 +8,9 @@ locks=("$@")
 [ $# -gt 0 ] ||
     locks=(requirements.lock requirements-task2.lock requirements-dev.lock requirements-torch-gpu.lock
         scripts/*/requirements.lock)
-command -v uv > /dev/null || fail "uv is not installed. Run pip install uv" 2
+# The development environment has it.
+PATH=$PATH:$VENV/bin
+has_uv || fail "uv is not installed. Run pip install uv, or ./run_tests.sh, which installs it in .venv" 2
 compile() {
     uv pip compile --quiet --generate-hashes --no-annotate --no-header --python-version "$@"
 }
