@@ -114,6 +114,7 @@ def test_stock_gets_the_same_networks(tiny_model_folder, tmp_path):
         assert all(bool((found[name] == expected[name]).all()) for name in expected)
 
 
+# Starts stock nnU-Net with its processes.
 @pytest.mark.slow
 def test_what_the_passes_of_stock_take_is_known(tiny_model_folder, write_volume, tmp_path):
     folder = tiny_model_folder(patch_zyx=(8, 16, 16))

@@ -1,6 +1,5 @@
 import errno
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +25,7 @@ from gc_panther.training.worker import (
     main,
     run,
 )
+from gc_panther.training.workspace import Workspace
 
 FOLDS = (0, 2)
 
@@ -75,19 +75,18 @@ def write(path, document):
     write_json(Path(path), document)
 
 
-def test_an_error_in_a_process_is_one_line(tmp_path):
+def test_an_error_in_a_process_is_one_line(tmp_path, capfd):
     job = PredictJob(
         title="labels",
         model=tmp_path / "no-model",
         folds=(0,),
         images=(Images(image=tmp_path / "a.mha", label=tmp_path / "b.mha"),),
     )
-    (tmp_path / "job.json").write_text(job.model_dump_json())
-    command = [sys.executable, "-m", "gc_panther.training.worker", str(tmp_path / "job.json")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "no such model folder" in done.stderr.strip().splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    (failure,) = Workspace(tmp_path).engine.run([Workspace(tmp_path)._process(job)])
+    assert str(failure).startswith("labels: there is no such model folder")
+    lines = capfd.readouterr().out.strip().splitlines()
+    assert "no such model folder" in lines[-1]
+    assert not any("Traceback" in line for line in lines)
 
 
 def full_disk():
