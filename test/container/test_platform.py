@@ -22,6 +22,8 @@ WRITE = (
     "os.makedirs(d); i=s.GetImageFromArray(n.zeros((4,4,4),'{kind}'));"
     "[s.WriteImage(i, f'{{d}}/{{k}}.mha') for k in range({count})]"
 )
+#: One pass per window: what these tests are about is the platform, not the ensemble.
+QUICK = "ENV GC_PANTHER_FOLDS=0 GC_PANTHER_MIRRORING=no"
 EXEC = "LABEL org.grand-challenge.api-method=exec\n"
 WRITE_SHARED = "open('/dev/shm/x', 'wb').write(bytes(8 << 20))"
 #: What is added to the image, the check that has to fail, and the options of the emulation.
@@ -81,14 +83,31 @@ def failing(done: subprocess.CompletedProcess[str]) -> set[str]:
     return {row[1].strip() for row in rows if row[2].strip() == "fail"}
 
 
+@pytest.fixture
+def derived(built_image: Callable[[str], str]) -> Iterator[Callable[..., str]]:
+    """Build an image from a built one, task 1's if no other is named, and lines of a Dockerfile."""
+    names: list[str] = []
+
+    def build(lines: str, base: str = "task1") -> str:
+        name = f"gc-panther-derived:{uuid.uuid4().hex[:12]}"
+        built = docker("build", "-t", name, "-", given=f"FROM {built_image(base)}\n{lines}\n")
+        assert built.returncode == 0, built.stderr
+        names.append(name)
+        return name
+
+    yield build
+    for name in names:
+        docker("rmi", "--force", name)
+
+
 # Task 1's server is driven by the page that test_submission.py follows.
 @pytest.mark.parametrize(
     ("task", "api"), [("task1", "exec"), ("task2", "exec"), ("task2", "invoke")]
 )
 def test_the_platform_would_take_the_image_and_its_output(
-    task: str, api: str, built_image: Callable[[str], str]
+    task: str, api: str, derived: Callable[..., str]
 ) -> None:
-    image = built_image(task if api == "invoke" else f"{task}-exec")
+    image = derived(QUICK, task if api == "invoke" else f"{task}-exec")
     done = emulate(task, "--image", image)
     assert failing(done) == set(), done.stdout
     assert done.returncode == 0, done.stdout + done.stderr
@@ -97,10 +116,10 @@ def test_the_platform_would_take_the_image_and_its_output(
 
 
 def test_an_uploaded_model_takes_precedence_over_the_bundled_one(
-    tmp_path: Path, built_image: Callable[[str], str]
+    tmp_path: Path, derived: Callable[..., str]
 ) -> None:
     """With one fold less, the archive cannot serve: whoever reads it notices."""
-    image = built_image("task1-exec")
+    image = derived("ENV GC_PANTHER_MIRRORING=no", "task1-exec")
     for count, taken in ((5, True), (4, False)):
         model = tmp_path / f"{count}.tar.gz"
         with tarfile.open(model, "w:gz") as archive:
@@ -116,10 +135,9 @@ def test_an_uploaded_model_takes_precedence_over_the_bundled_one(
             assert "fold_4.safetensors is missing" in " ".join(done.stdout.split())
 
 
-def test_an_image_without_cuda_is_refused_for_a_gpu_instance(
-    built_image: Callable[[str], str],
-) -> None:
-    done = emulate("task1", "--image", built_image("task1-exec"), "--instance", "g4dn.xlarge")
+def test_an_image_without_cuda_is_refused_for_a_gpu_instance(derived: Callable[..., str]) -> None:
+    image = derived(QUICK, "task1-exec")
+    done = emulate("task1", "--image", image, "--instance", "g4dn.xlarge")
     assert done.returncode == 1
     assert failing(done) == {"gpu"}
     assert "not tried on a GPU" in done.stdout
@@ -132,23 +150,6 @@ def test_start_up_and_case_together_keep_the_limit_of_a_job(
     done = emulate("task1", "--image", built_image("task1"), "--job-limit", "1")
     assert done.returncode == 1
     assert failing(done) & {"start", "time", "first: run"}
-
-
-@pytest.fixture
-def derived(built_image: Callable[[str], str]) -> Iterator[Callable[[str], str]]:
-    """Build an image from task 1's and further lines of a Dockerfile."""
-    names: list[str] = []
-
-    def build(lines: str) -> str:
-        name = f"gc-panther-broken:{uuid.uuid4().hex[:12]}"
-        built = docker("build", "-t", name, "-", given=f"FROM {built_image('task1')}\n{lines}\n")
-        assert built.returncode == 0, built.stderr
-        names.append(name)
-        return name
-
-    yield build
-    for name in names:
-        docker("rmi", "--force", name)
 
 
 @pytest.mark.parametrize("fault", BROKEN)
