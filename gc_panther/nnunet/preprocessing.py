@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
 from gc_panther.case import Volume
-from gc_panther.errors import WeightsError
 from gc_panther.imaging.checks import check_voxels
 from gc_panther.nnunet.estimates import Grids
 from gc_panther.nnunet.resampling import resample
@@ -62,16 +63,7 @@ def preprocess(
 
     Raises:
         InputError: the image would become too large at the network's spacing.
-        WeightsError: the model wants another preprocessor than nnU-Net's default.
     """
-    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
-    from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
-
-    if configuration.preprocessor_class is not DefaultPreprocessor:
-        raise WeightsError(
-            f"the plans want the preprocessor {configuration.preprocessor_name!r}",
-            fix="Only nnU-Net's DefaultPreprocessor is supported",
-        )
     axes = plans_manager.transpose_forward
     # A copy, because normalisation works in place; in one memory order whatever the volume's,
     # because float32 means depend on it.

@@ -483,7 +483,7 @@ def test_after_any_interruption_continue_ends_as_if_there_had_been_none(
             continue
         assert results(masks) == undisturbed, step
         assert set(statuses(masks).values()) <= {"done", "kept"}
-    assert step > 10, "a case's files take more operations"
+    assert step >= 10, "a case's files take more operations"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -31,7 +31,9 @@ OBLIQUE = (np.cos(TURN), -np.sin(TURN), 0, np.sin(TURN), np.cos(TURN), 0, 0, 0, 
 
 def predict(task: str, image: Path, out: Path) -> np.ndarray:
     """The mask through the command line; its grid has to be the image's."""
-    assert cli.invoke(["predict", task, str(image), "-o", str(out), "--device", "cpu"]) == 0
+    # Never empty, so that there is something to compare: demonstration weights find little here.
+    options = ["--never-empty", "--device", "cpu"]
+    assert cli.invoke(["predict", task, str(image), "-o", str(out), *options]) == 0
     mask, given = read_image(out), read_image(image)
     assert mask.geometry.size_xyz == given.geometry.size_xyz
     for what in ("spacing_xyz", "origin_xyz", "direction"):

@@ -6,7 +6,6 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from gc_panther.case import Geometry, Volume
-from gc_panther.errors import WeightsError
 from gc_panther.nnunet.preprocessing import preprocess
 
 
@@ -109,11 +108,3 @@ def test_images_thinner_than_the_network_s_voxels_keep_one(plans):
     found = ours(volume((3, 2, 1), (0.5, 0.5, 0.5)), plans)
     assert found.data.shape == (1, 1, 1, 1)
     assert found.box_shape == (1, 2, 3)
-
-
-def test_another_preprocessor_is_refused(plans, monkeypatch):
-    from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
-
-    monkeypatch.setattr(ConfigurationManager, "preprocessor_class", object)
-    with pytest.raises(WeightsError, match="preprocessor"):
-        ours(CASES["isotropic branch"], plans)
