@@ -96,6 +96,7 @@ SOURCES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [["do_save.sh"], ["do_test_run.sh", "--as-platform"]], ids=lambda words: words[0]
 )
@@ -355,6 +356,7 @@ def test_podman_takes_the_place_of_docker(
     assert "--quiet" not in checkout.asked("cp")[0]
 
 
+@pytest.mark.slow
 def test_a_container_test_that_is_asked_for_fails_without_an_engine() -> None:
     """In a run of all tests it is skipped, with the reason."""
     options = ("-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-k", "says_what_it_was_built")

@@ -77,6 +77,7 @@ def test_the_layers_are_the_networks_own(network):
     assert all(layer.module.weight.is_meta for layer in layers), "no memory is kept"
 
 
+@pytest.mark.slow
 def test_the_compiler_of_torch_is_not_imported(tiny_model_folder):
     """As most operations on the meta device would do, for two seconds."""
     code = """

@@ -113,6 +113,7 @@ def test_organs_are_there_and_in_their_places(task, phantoms):
             centre(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_volumes_are_a_patients(task, phantoms):
     for phantom in phantoms[task]:
@@ -139,6 +140,7 @@ def test_the_tumour_is_one_piece_in_the_pancreas(task, phantoms):
         assert phantom.facts["tumour_volume_mm3"] == pytest.approx(volume, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_tumours_vary_in_size_and_place():
     plans = [draw_anatomy(np.random.default_rng(s)).tumour for s in range(60)]
     share = {p: np.mean([plan.position == p for plan in plans]) for p in POSITIONS}
@@ -156,6 +158,7 @@ def test_the_anatomy_is_the_same_in_every_contrast(small, phantoms):
         assert other.facts["contrast"] == contrast
 
 
+@pytest.mark.slow
 def test_varied_patients_go_beyond_the_protocol(small):
     varied = [
         generate_phantom("task1", 11, case=case, varied=True, contrast="mixed", **small)

@@ -43,6 +43,7 @@ def image(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_labels_are_the_ensembles_on_the_images_grid(image, tmp_path, tiny_model_folder):
     model = tiny_model_folder()
     target = tmp_path / "labels" / "a.mha"
@@ -75,6 +76,7 @@ def write(path, document):
     write_json(Path(path), document)
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_is_one_line(tmp_path, capfd):
     job = PredictJob(
         title="labels",
