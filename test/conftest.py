@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -305,3 +306,9 @@ def toy_input(tmp_path: Path, write_volume: Callable[..., Path]) -> Path:
     entry = {"socket": socket, "image": {"pk": "0f0e", "name": "patient one.nii.gz"}, "pk": 1}
     (folder / "inputs.json").write_text(json.dumps([entry]))
     return folder
+
+
+def pytest_configure() -> None:
+    """Let SIGINT do what it does in a terminal; a shell's background jobs have it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

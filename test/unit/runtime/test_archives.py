@@ -1,5 +1,6 @@
 """Model archives are unpacked whole, or refused."""
 
+import errno
 import gzip
 import io
 import tarfile
@@ -142,3 +143,20 @@ def test_a_damaged_archive(tmp_path, kept):
 def test_a_missing_archive(tmp_path):
     with pytest.raises(WeightsError, match="no such model archive"):
         weight_roots(read_settings({}), tmp_path / "model.tar.gz")
+
+
+def test_an_archive_of_very_many_files_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("gc_panther.runtime.archives._MOST_MEMBERS", 2)
+    path = archive(tmp_path / "model.tar.gz", *((f"task/{n}", b"") for n in range(3)))
+    with pytest.raises(WeightsError, match="holds more than 2 files"):
+        unpack(path, tmp_path / "model")
+
+
+def test_a_full_disk_says_so_itself(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gc_panther.runtime.archives._unpack_member", full)
+    path = archive(tmp_path / "model.tar.gz", ("task/plans.json", b"{}"))
+    with pytest.raises(OSError, match="No space left"):
+        unpack(path, tmp_path / "model")
