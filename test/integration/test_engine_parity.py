@@ -168,7 +168,7 @@ def test_the_bundled_models(name, backend, tmp_path):
     case = read_image(next(Path(f"test/cases/{name}/input/images").rglob("*.mha")))
     reference = read_image(next(Path(f"test/cases/{name}").glob("expected/reference.mha")))
     box = bounding_box(reference.array_zyx == 1)
-    box = box.dilate_mm(20, case.geometry).clip(case.geometry.shape_zyx)
+    box = box.dilate_mm(40, case.geometry).clip(case.geometry.shape_zyx)
     volume = to_lps(crop(case, box))
     stock = stock_labels(
         with_stock_trainer(folder, tmp_path / name), (0, 1), volume, "probabilities"
