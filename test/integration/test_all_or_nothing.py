@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from signals import deliver
 
 from gc_panther import interruption
 from gc_panther.errors import ProcessingError
@@ -195,7 +196,7 @@ def test_a_signal_stops_the_work_at_the_next_pass_and_nothing_is_written(
     def signalled(mask: Any) -> Any:
         progress = toy_plugin.runs[-1].progress
         progress.start("toy", 2)
-        os.kill(os.getpid(), number)
+        deliver(number)
         for number_of_pass in (1, 2):
             passes.append(number_of_pass)
             progress.advance()
@@ -225,7 +226,7 @@ def test_a_signal_between_two_stages_stops_the_work(
     """A task without passes: the last safe point is before the files appear."""
 
     def signalled(mask: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGTERM)
+        deliver(signal.SIGTERM)
         return mask
 
     toy_plugin.change = signalled

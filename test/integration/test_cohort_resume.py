@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from signals import deliver
 
 from gc_panther.harness import cohort, cohort_record
 from gc_panther.harness.cohort import LOCK
@@ -492,7 +493,7 @@ def test_a_signal_stops_the_cohort_with_whole_cases_only(
 ) -> None:
     def signalled(mask: np.ndarray) -> np.ndarray:
         if len(toy_plugin.runs) == 2:
-            signal.raise_signal(number)
+            deliver(number)
         return mask
 
     toy_plugin.change = signalled

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundled import small_input
+from signals import deliver
 
 from gc_panther import files, plugins
 from gc_panther.errors import ProcessingError, UserError
@@ -328,7 +329,7 @@ def test_a_signal_ends_a_server_that_waits(
     ready = InvokeServer.run
 
     def run(server: InvokeServer, engine: Engine) -> None:
-        os.kill(os.getpid(), number)
+        deliver(number)
         ready(server, engine)
 
     monkeypatch.setattr(InvokeServer, "run", run)
@@ -356,7 +357,7 @@ def test_a_signal_ends_a_server_that_works_and_nothing_is_left(
             # The self-test. Its server is healthy once this has returned.
             client.start()
         else:
-            os.kill(os.getpid(), signal.SIGTERM)
+            deliver(signal.SIGTERM)
         return mask
 
     def invoke() -> None:
