@@ -18,10 +18,14 @@ from gc_panther.interruption import Interrupted, check, signals_noted
 
 @pytest.fixture(autouse=True)
 def own_handlers() -> Iterator[None]:
-    """SIGINT as in a terminal: it is ignored where pytest runs in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """SIGINT as in a terminal (it is ignored where pytest runs in the background), and a SIGTERM
+    that does not end the tests' process where it comes too late.
+    """
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: lambda *_: None}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
