@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gc_panther.case import Geometry, Volume
+from gc_panther.text import count
 
 #: Largest voxel side below which the unit is taken to be the metre, mm. Voxels of MRI of people are
 #: 0.2 to 10 mm, which is 0.0002 to 0.01 in metres; 0.05 mm is reached on excised tissue only.
@@ -114,9 +115,9 @@ def _impossible_size(geometry: Geometry) -> list[str]:
 def _unusual_values(array_zyx: np.ndarray, expected: ExpectedScan) -> list[str]:
     found = []
     sample = _sample(array_zyx)
-    count = np.unique(sample).size
-    if count <= FEW_VALUES:
-        found.append(f"The image has only about {count} different values, as a label map has")
+    different = np.unique(sample).size
+    if different <= FEW_VALUES:
+        found.append(f"The image has only about {different} different values, as a label map has")
     sample = sample.astype(np.float64)
     air = float((sample < AIR_HU).mean())
     negative = float((sample < RINGING * np.percentile(np.abs(sample), 99)).mean())
@@ -147,7 +148,7 @@ def _unusual_size(geometry: Geometry, expected: ExpectedScan) -> list[str]:
     slices, covered = min(zip(geometry.size_xyz, extent, strict=True))
     if slices < LEAST_SLICES or covered < LEAST_COVERAGE_MM:
         found.append(
-            f"The image has only {slices} slice{'' if slices == 1 else 's'} ({covered:.3g} mm), "
+            f"The image has only {count(slices, 'slice')} ({covered:.3g} mm), "
             "too little for a whole pancreas"
         )
     return found

@@ -12,6 +12,7 @@ from gc_panther.case import Geometry, Volume
 from gc_panther.nnunet.ensemble import Ensemble
 from gc_panther.nnunet.labels import most_probable_component, tumour_label
 from gc_panther.task import CaseRun
+from gc_panther.text import count
 
 EMPTY_KEPT = "The networks found no tumour: the mask is empty"
 
@@ -75,7 +76,7 @@ def _invented(voxels: int, geometry: Geometry) -> str:
     # One voxel is some thousandths of a millilitre.
     millilitres = f"{size_ml:.2g}" if size_ml < 10 else f"{size_ml:.0f}"
     return (
-        f"The networks found no tumour: the mask ({voxels} voxel{'' if voxels == 1 else 's'}, "
+        f"The networks found no tumour: the mask ({count(voxels, 'voxel')}, "
         f"{millilitres} mL) is not a finding but the most probable place, because an empty mask "
         "was not allowed (--never-empty)"
     )

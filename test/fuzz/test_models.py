@@ -98,7 +98,8 @@ def changed(document: Any, rng: random.Random) -> Any:
             other, place = rng.choice(places)
             parent[key] = copy.deepcopy(other[place])
         else:
-            parent[key] = rng.choice(VALUES)
+            # A copy: a later change of it must not reach the next case, nor put it into itself.
+            parent[key] = copy.deepcopy(rng.choice(VALUES))
     return document
 
 
