@@ -41,6 +41,11 @@ def test_a_sound_mask_passes(toy_plugin: Any) -> None:
         (mask(value=2), r"values \[2\]"),
         (mask(geometry=replace(GRID, origin_xyz=(7.0, 8.0, 9.1))), "image's grid"),
         (mask(geometry=replace(GRID, size_xyz=(4, 3, 3))), "image's grid"),
+        (mask(geometry=replace(GRID, spacing_xyz=(1.0, 1.5, 3.1))), "image's grid"),
+        (
+            mask(geometry=replace(GRID, direction=(-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))),
+            "image's grid",
+        ),
     ],
 )
 def test_an_unsound_mask_is_refused(toy_plugin: Any, wrong: Volume, said: str) -> None:
