@@ -237,6 +237,16 @@ def test_one_class_of_another_value_passes_only_as_the_organisers_let_it():
     assert score_volumes(labels, volume(TUMOUR), challenge_compatible=True).dice == 1.0
 
 
+@pytest.mark.parametrize(
+    ("values", "said"), [(6, "holds 0, 1, 2, 3, 4, 5: "), (7, "0, 1, 2, 3, 4, 5, … (7 values): ")]
+)
+def test_the_first_six_labels_of_a_wrong_mask_are_listed(values, said):
+    labels = np.arange(math.prod(SHAPE)).reshape(SHAPE) % values
+    with pytest.raises(InputError) as caught:
+        score_volumes(volume(labels), volume(TUMOUR))
+    assert said in str(caught.value)
+
+
 def test_a_reference_of_unknown_labels_is_refused():
     with pytest.raises(InputError, match=r"not 0, 255: r\.mha"):
         score_volumes(volume(TUMOUR), volume(TUMOUR * np.uint8(255)), reference_name="r.mha")
