@@ -77,7 +77,8 @@ def test_only_what_an_earlier_case_has_written_is_removed(toy_plugin: Any, tmp_p
     folder.mkdir(parents=True)
     for file in (folder / "old.mha", folder / "mine.mha", tmp_path / "up.mha"):
         file.touch()
-    outputs = [{"filename": "old.mha"}, {"filename": "../../up.mha"}, {"filename": ".."}]
+    names = ["old.mha", "gone.mha", "../../up.mha", ".."]
+    outputs = [{"filename": name} for name in names]
     (tmp_path / "results.json").write_text(json.dumps([{"outputs": outputs}]))
     remove_earlier_results(tmp_path, task)
     left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
@@ -99,9 +100,10 @@ def test_other_files_in_the_output_are_not_deleted_but_refused(tmp_path: Path) -
 
 
 def test_json_is_utf8_and_has_no_nan() -> None:
-    text = as_json([{"größe": float("nan"), "b": (1, float("-inf"))}]).decode("utf-8")
-    assert json.loads(text) == [{"größe": None, "b": [1, None]}]
+    text = as_json([{"größe": float("nan"), "b": (1, 0.5, float("-inf"))}]).decode("utf-8")
+    assert json.loads(text) == [{"größe": None, "b": [1, 0.5, None]}]
     assert "größe" in text
+    assert text.endswith("]\n")
 
 
 def test_a_file_name_that_is_not_unicode_is_escaped_in_json() -> None:
