@@ -1,6 +1,6 @@
 """What `--mode adaptive` saves and costs: both modes on phantoms of a seed never trained on.
 
-    python benchmarks/adaptive.py --cases 20 --update-docs
+    python benchmarks/adaptive.py --tasks task1 --seed 4261 --update-docs
 
 Both modes run in warm processes on the same cases. Passes are counted, masks compared with each
 other and with the phantom's own tumour.
@@ -25,6 +25,9 @@ from gc_panther.imaging.images import read_image
 from gc_panther.runtime.device import select_device
 from gc_panther.task import InferenceOptions
 
+#: Masks with a higher Dice count as the same.
+SAME = 0.99
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -36,7 +39,7 @@ class Pair:
         seconds: exact, adaptive.
         agreement: Dice of the adaptive mask against the exact one.
         dice: against the reference: exact, adaptive.
-        doubt: why the exact mode stepped in, or nothing.
+        fallback: why the exact mode ran after all, or nothing.
     """
 
     name: str
@@ -44,7 +47,7 @@ class Pair:
     seconds: tuple[float, float]
     agreement: float
     dice: tuple[float, float]
-    doubt: str
+    fallback: str
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -87,7 +90,8 @@ def report(task: str, pairs: Sequence[Pair], seed: int) -> str:
     seconds = [statistics.median(pair.seconds[n] for pair in pairs) for n in (0, 1)]
     means = [float(np.mean([pair.dice[n] for pair in pairs])) for n in (0, 1)]
     lost = sum(pair.dice[1] == 0 < pair.dice[0] for pair in pairs)
-    fell_back = sum(bool(pair.doubt) for pair in pairs)
+    differing = sum(value < SAME for value in agreement)
+    fell_back = sum(bool(pair.fallback) for pair in pairs)
     return "\n".join(
         [
             f"| {task}, {len(pairs)} phantoms of seed {seed} | exact | adaptive |",
@@ -98,6 +102,7 @@ def report(task: str, pairs: Sequence[Pair], seed: int) -> str:
             f"| mean Dice against the phantom | {means[0]:.3f} | {means[1]:.3f} |",
             f"| Dice against exact, mean | 1 | {np.mean(agreement):.4f} |",
             f"| Dice against exact, worst case | 1 | {min(agreement):.4f} |",
+            f"| masks with Dice below {SAME} against exact | 0 | {differing} |",
             f"| tumours lost | – | {lost} |",
             f"| cases left to the exact mode | – | {fell_back} |",
         ]
@@ -108,7 +113,7 @@ def main() -> int:
     """Measure, print, update the document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tasks", nargs="+", default=["task1", "task2"])
-    parser.add_argument("--cases", type=int, default=20)
+    parser.add_argument("--cases", type=int, default=40)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "accuracy")
