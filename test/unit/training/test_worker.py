@@ -125,7 +125,7 @@ def test_a_full_disk_of_which_a_library_does_not_tell_is_found(tmp_path, monkeyp
 def test_a_job_is_done_by_one_process_at_a_time(tmp_path, monkeypatch):
     with locked(tmp_path / "job.lock", "a job"):
         line = run_as_process(tmp_path, monkeypatch, pytest.fail)
-    assert line.startswith("error: the job 'a call' is at work here already")
+    assert line.startswith("error: the job 'a call' is already running here")
 
 
 @pytest.mark.parametrize(
