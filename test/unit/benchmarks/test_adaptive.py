@@ -4,7 +4,7 @@ from adaptive import Pair, report
 
 
 def pair(name, passes, agreement, dice, fallback=""):
-    return Pair(name, passes, (4.0, 1.0), agreement, dice, fallback)
+    return Pair(name, passes, agreement, dice, fallback)
 
 
 def test_the_report_counts_passes_and_lost_tumours():
