@@ -82,7 +82,7 @@ class GivenOptions:
     mode: Annotated[
         str | None,
         typer.Option(
-            help="exact, or adaptive: fewer passes where they hardly matter, an approximation.",
+            help="exact, or adaptive: fewer passes where the tumour cannot be, an approximation.",
             show_default="exact",
         ),
     ] = None

@@ -83,8 +83,8 @@ class InferenceOptions:
         step_size: distance of neighbouring windows as a fraction of the patch, in (0, 1].
         backend: what computes the passes; ``auto`` takes OpenVINO on a CPU where it is installed,
             torch otherwise.
-        mode: ``adaptive`` computes part of the passes where the rest would hardly change the
-            answer; it is an approximation.
+        mode: ``adaptive`` leaves out mirrored copies where the wanted label cannot be; it is an
+            approximation.
     """
 
     combine: Combine = "probabilities"

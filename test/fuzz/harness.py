@@ -34,6 +34,8 @@ CASES_VARIABLE = "GC_PANTHER_FUZZ_CASES"
 BATCH = 100
 #: A case that takes so long, in seconds, hangs.
 PATIENCE_S = 120.0
+#: The same for a process between cases, which on a busy machine is slow to start.
+BETWEEN_CASES_S = 120.0
 
 Check = Callable[[random.Random], object]
 
@@ -105,7 +107,8 @@ def _run_batch(
     with os.fdopen(reader, "rb", buffering=0) as messages:
         pending = b""
         while True:
-            ready, _, _ = select.select([messages], [], [], PATIENCE_S)
+            patience = BETWEEN_CASES_S if current is None else PATIENCE_S
+            ready, _, _ = select.select([messages], [], [], patience)
             if not ready:
                 hangs = True
                 os.kill(child, signal.SIGKILL)

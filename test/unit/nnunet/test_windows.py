@@ -120,20 +120,3 @@ def test_each_window_may_be_mirrored_in_its_own_way():
     for part, window, mirroring in zip(parts, slices, choices, strict=True):
         (alone,) = window_logits(network, data, [(window, mirroring)], int)
         assert torch.equal(part, alone)
-
-
-def test_windows_that_weigh_more_decide_where_they_overlap():
-    shape = (4, 8, 9)
-    slices = window_slices(shape, PATCH, 0.5)
-    assert len(slices) == 2
-    parts = [torch.full((1, *PATCH), float(number)) for number in range(2)]
-    plain = blend_windows(parts, slices, shape, 1, torch.device("cpu"))
-    heavy = blend_windows(parts, slices, shape, 1, torch.device("cpu"), [2.0, 1.0])
-    same = blend_windows(parts, slices, shape, 1, torch.device("cpu"), [2.0, 2.0])
-    assert torch.equal(plain, same)
-    # Only the second window is not zero: its part b / (a + b) becomes b / (2 a + b).
-    expected = plain / (2 - plain)
-    assert torch.allclose(heavy[INNER], expected[INNER], atol=2e-3)
-    assert 0 < float(heavy[0, 2, 4, 4]) < float(plain[0, 2, 4, 4])
-    assert heavy[0, 2, 4, 0] == 0
-    assert heavy[0, 2, 4, 8] == 1
