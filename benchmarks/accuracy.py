@@ -24,11 +24,11 @@ from phantoms import SEED, phantom_files, say
 from warm import ROOT, WarmTask
 
 from gc_panther.case import Volume
-from gc_panther.evaluation.metrics import TUMOUR, CaseScore, score_volumes
-from gc_panther.evaluation.tables import COLUMNS, as_document, json_safe, markdown_summary
-from gc_panther.harness.engine import Choices
 from gc_panther.imaging.images import read_image, write_image
+from gc_panther.panther.evaluation.metrics import TUMOUR, CaseScore, score_volumes
+from gc_panther.panther.evaluation.tables import COLUMNS, as_document, json_safe, markdown_summary
 from gc_panther.report.overlay import save_overlay
+from gc_panther.session import Choices
 
 DOCS = ROOT / "docs" / "accuracy.md"
 PICTURES = ROOT / "docs" / "img"

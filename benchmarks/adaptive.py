@@ -19,10 +19,10 @@ from compare_inference import machine, update_document
 from phantoms import SEED, phantom_files, say
 from warm import ROOT, WarmTask
 
-from gc_panther.evaluation.metrics import TUMOUR
-from gc_panther.harness.engine import Choices
 from gc_panther.imaging.images import read_image
+from gc_panther.panther.evaluation.metrics import TUMOUR
 from gc_panther.runtime.device import select_device
+from gc_panther.session import Choices
 from gc_panther.task import InferenceOptions
 
 

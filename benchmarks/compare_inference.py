@@ -43,11 +43,11 @@ from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import Box, crop
-from gc_panther.nnunet.ensemble import Ensemble, openvino_graph
-from gc_panther.nnunet.labels import tumour_label
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.openvino_graph import GRAPH_FILE, is_installed
-from gc_panther.nnunet.pack import sizes, write_pack
+from gc_panther.nnunet.inference.ensemble import Ensemble, openvino_graph
+from gc_panther.nnunet.inference.labels import tumour_label
+from gc_panther.nnunet.inference.openvino_graph import GRAPH_FILE, is_installed
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.model.pack import sizes, write_pack
 from gc_panther.runtime.device import select_device
 from gc_panther.task import CaseRun, InferenceOptions
 
@@ -292,8 +292,8 @@ def full_size_model(folder: Path, folds: Sequence[int] = (0,)) -> Path:
     from gc_panther_task1.training import LABELS, Task1Recipe
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-    from gc_panther.training.plans import CONFIGURATION, make_plans
-    from gc_panther.training.recipe import load_preset
+    from gc_panther.nnunet.training.models.plans import CONFIGURATION, make_plans
+    from gc_panther.nnunet.training.recipe import load_preset
 
     recipe = load_preset("gc_panther_task1", "panther", Task1Recipe)
     fingerprint = {
@@ -381,7 +381,7 @@ def warm_row(setting: Setting, repeats: int) -> list[dict[str, float]]:
         "sys.path.insert(0, sys.argv[4])\n"
         "from pathlib import Path\n"
         "from warm import WarmTask\n"
-        "from gc_panther.harness.engine import Choices\n"
+        "from gc_panther.session import Choices\n"
         "from gc_panther.task import InferenceOptions\n"
         "from gc_panther.imaging.images import read_image\n"
         "from gc_panther.case import Case\n"

@@ -27,14 +27,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from warm import ROOT
 
 from gc_panther.case import Volume
-from gc_panther.harness.engine import Clock
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import ModelFolder, open_model_folder
-from gc_panther.nnunet.network import build_network
-from gc_panther.nnunet.openvino_graph import is_installed
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.inference.openvino_graph import is_installed
+from gc_panther.nnunet.model.folder import ModelFolder, open_model_folder
+from gc_panther.nnunet.model.network import build_network
 from gc_panther.runtime.device import select_device
+from gc_panther.session import Clock
 from gc_panther.task import Backend, CaseRun, InferenceOptions
 
 

@@ -32,15 +32,15 @@ from stock import stock_labels, with_stock_trainer
 from warm import ROOT, WarmTask
 
 from gc_panther.case import Volume
-from gc_panther.harness.engine import Choices
 from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import bounding_box
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.labels import tumour_label
-from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.inference.labels import tumour_label
+from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.runtime.device import select_device
+from gc_panther.session import Choices
 from gc_panther.task import Backend, CaseRun, Combine, InferenceOptions, Runtime
 
 #: What counts as equal on a CPU: the part of the voxels that may differ, and the tumour's Dice.

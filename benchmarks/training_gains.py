@@ -31,18 +31,18 @@ from gc_panther_task2.training import Task2Recipe, Task2Training
 from phantoms import SEED, phantom_files, say
 from warm import ROOT
 
-from gc_panther.evaluation.metrics import TUMOUR
-from gc_panther.evaluation.tables import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.roi import Box, crop, paste
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.tumour import segment_tumour
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.training.dataset import write_json
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import PhantomCases, Schedule, StudentRound, load_preset
+from gc_panther.panther.evaluation.metrics import TUMOUR
+from gc_panther.panther.evaluation.tables import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED
+from gc_panther.panther.tumour import segment_tumour
 from gc_panther.task import CaseRun, InferenceOptions, Runtime
-from gc_panther.training.dataset import write_json
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.recipe import PhantomCases, Schedule, StudentRound, load_preset
 
 DOCS = ROOT / "docs" / "training.md"
 RESOURCES = ROOT / "resources"

@@ -26,9 +26,13 @@ from phantoms import say
 from warm import ROOT
 
 from gc_panther.memory import keep_memory
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.training.precision import computes_bfloat16, keep_channels_last, pass_in_bfloat16
-from gc_panther.training.workspace import WAITING_TURNS
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.training.precision import (
+    computes_bfloat16,
+    keep_channels_last,
+    pass_in_bfloat16,
+)
+from gc_panther.nnunet.training.workspace import WAITING_TURNS
 
 DOCS = ROOT / "docs" / "training.md"
 

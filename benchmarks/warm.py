@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from gc_panther.case import Case, Segmentation, Volume
-from gc_panther.harness.engine import Choices, Engine
 from gc_panther.plugins import create_plugin_manager, find_task
 from gc_panther.runtime.weights import find_models, weight_roots
+from gc_panther.session import Choices, Engine
 from gc_panther.settings import read_settings
 from gc_panther.task import Task
 

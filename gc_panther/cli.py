@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from gc_panther import __version__, interruption
+from gc_panther.commands import info as info_cli
 from gc_panther.console import drop_stdout, say
 from gc_panther.errors import (
     EXIT_OK,
@@ -22,15 +23,14 @@ from gc_panther.errors import (
     describe,
     error_line,
 )
-from gc_panther.evaluation import cli as evaluation_cli
-from gc_panther.harness import info_cli
-from gc_panther.harness.log import start_log
+from gc_panther.log import start_log
+from gc_panther.nnunet.training import cli as training_cli
 from gc_panther.options import FoldsOption, GivenOptions, inference_options
-from gc_panther.phantom import cli as phantom_cli
+from gc_panther.panther.data import cli as data_cli
+from gc_panther.panther.evaluation import cli as evaluation_cli
+from gc_panther.panther.phantom import cli as phantom_cli
 from gc_panther.settings import VARIABLES, Settings, parse_folds, read_settings
 from gc_panther.text import count
-from gc_panther.training import cli as training_cli
-from gc_panther.training import data_cli
 
 if TYPE_CHECKING:
     import pluggy
@@ -72,7 +72,7 @@ def run(
     given: GivenOptions,
 ) -> None:
     """Segment one case as on the platform: from the input folder to the output folder."""
-    from gc_panther.harness.run import run as run_case
+    from gc_panther.commands.run import run as run_case
     from gc_panther.plugins import create_plugin_manager
 
     settings = read_settings()
@@ -101,7 +101,7 @@ def serve(
     given: GivenOptions,
 ) -> None:
     """Load the networks once and segment a case at each POST /invoke, as the platform sends it."""
-    from gc_panther.harness.serve import serve as serve_cases
+    from gc_panther.commands.serve import serve as serve_cases
     from gc_panther.plugins import create_plugin_manager
 
     settings = read_settings()
@@ -132,7 +132,7 @@ def predict(
     given: GivenOptions,
 ) -> None:
     """Segment an image file."""
-    from gc_panther.harness.predict import predict as predict_file
+    from gc_panther.commands.predict import predict as predict_file
     from gc_panther.plugins import create_plugin_manager, find_task
 
     settings = read_settings()
@@ -183,9 +183,9 @@ def cohort(
     An image that fails does not stop the others. Each mask's run report is written next to it. The
     table, cohort.csv, keeps its rows of other images. Only one run at a time uses a folder.
     """
-    from gc_panther.harness.cohort import check_outcomes
-    from gc_panther.harness.cohort import cohort as segment_cohort
-    from gc_panther.harness.cohort_table import TABLE
+    from gc_panther.commands.cohort import check_outcomes
+    from gc_panther.commands.cohort import cohort as segment_cohort
+    from gc_panther.commands.cohort_table import TABLE
     from gc_panther.plugins import create_plugin_manager, find_task
 
     if keep and overwrite:
@@ -224,9 +224,9 @@ def pack(
 ) -> None:
     """Pack a model for inference: weights only, stored once, with a checked manifest."""
     from gc_panther.model_identity import changed_identity
-    from gc_panther.nnunet.deploy import pack_model
-    from gc_panther.nnunet.model_folder import open_model_folder
-    from gc_panther.nnunet.pack import sizes
+    from gc_panther.nnunet.model.deploy import pack_model
+    from gc_panther.nnunet.model.folder import open_model_folder
+    from gc_panther.nnunet.model.pack import sizes
 
     model = open_model_folder(model_folder, parse_folds(folds, "--folds") if folds else None)
     identity = changed_identity(model.identity, kind=kind, title=title, licence=licence)
@@ -255,8 +255,8 @@ def submit(
 
     The token is read from GRAND_CHALLENGE_AUTHORIZATION. Needs gc-panther's extra "submit".
     """
-    from gc_panther.harness.submit import PLATFORM, Submission
-    from gc_panther.harness.submit import submit as submit_image
+    from gc_panther.commands.submit import PLATFORM, Submission
+    from gc_panther.commands.submit import submit as submit_image
 
     submission = Submission(algorithm, image, output, job, timeout, url or PLATFORM)
     print(f"mask: {submit_image(submission)}")

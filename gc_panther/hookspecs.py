@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import typer
 
     from gc_panther.case import Case, Segmentation
+    from gc_panther.nnunet.training.pipeline import TrainingPipeline
     from gc_panther.task import Task
-    from gc_panther.training.pipeline import TrainingPipeline
 
 PROJECT = "gc_panther"
 

@@ -19,7 +19,7 @@ from gc_panther.errors import UserError
 from gc_panther.settings import VARIABLES, Settings, parse_folds
 
 if TYPE_CHECKING:
-    from gc_panther.harness.engine import Choices
+    from gc_panther.session import Choices
     from gc_panther.task import Backend, Combine, Mode
 
 T = TypeVar("T")
@@ -105,8 +105,8 @@ class GivenOptions:
         Raises:
             UserError: a value is not valid.
         """
-        from gc_panther.harness.engine import Choices
         from gc_panther.runtime.info import process_start
+        from gc_panther.session import Choices
         from gc_panther.task import InferenceOptions
 
         if self.model_dir is None and settings.model_dir and not settings.model_dir.exists():

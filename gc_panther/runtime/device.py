@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gc_panther.cudnn import GOOD_RELEASES, convolution_faults
 from gc_panther.errors import DeviceError
+from gc_panther.nnunet.cudnn import GOOD_RELEASES, convolution_faults
 from gc_panther.runtime.driver import driver_version, too_old
 from gc_panther.text import count
 
@@ -47,7 +47,8 @@ def select_device(
 ) -> Device:
     """Choose and check the device.
 
-    The precision of its convolutions depends on the networks: :mod:`gc_panther.nnunet.precision`.
+    The precision of its convolutions depends on the networks:
+    :mod:`gc_panther.nnunet.inference.precision`.
 
     Args:
         wanted: ``auto`` (a GPU that can be used, otherwise the CPU), ``cpu``, ``cuda`` or

@@ -24,8 +24,8 @@ from unittest import mock
 import pytest
 from harness import run_cases
 
-from gc_panther.contract.algorithm import find_case
 from gc_panther.errors import LONGEST_ERROR, GCPantherError, describe, error_line
+from gc_panther.platform.algorithm import find_case
 from gc_panther.task import Interface, Socket, Task
 
 MASK = Socket("m", "images/m")

@@ -32,10 +32,10 @@ from harness import run_cases
 from gc_panther.case import Geometry, Volume
 from gc_panther.errors import LONGEST_ERROR, ProcessingError, WeightsError
 from gc_panther.model_identity import read_identity
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.openvino_graph import GRAPH_FILE, Graph
-from gc_panther.nnunet.pack import write_pack
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.inference.openvino_graph import GRAPH_FILE, Graph
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.model.pack import write_pack
 from gc_panther.runtime.archives import unpack
 from gc_panther.runtime.weights import model_digest
 from gc_panther.task import CaseRun, InferenceOptions

@@ -16,17 +16,17 @@ from gc_panther.case import Geometry, Volume
 from gc_panther.errors import GCPantherError
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
-from gc_panther.nnunet.backends import TorchRunner
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.network import build_network, fitting_plans
-from gc_panther.nnunet.precision import (
+from gc_panther.nnunet.inference.backends import TorchRunner
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.inference.precision import (
     MAX_ERROR,
     Choice,
     convolution_layers,
     measure,
     precision_on_this_gpu,
 )
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.model.network import build_network, fitting_plans
 from gc_panther.runtime.device import select_device
 from gc_panther.settings import bundled_resources
 from gc_panther.task import CaseRun, InferenceOptions

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gc_panther.commands import cohort
+from gc_panther.commands.cohort_plan import plan_cohort
 from gc_panther.errors import UserError
-from gc_panther.harness import cohort
-from gc_panther.harness.cohort_plan import plan_cohort
 from gc_panther.imaging.images import read_image
 
 CommandLine = Callable[[list[str]], int]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gc_panther.harness import engine
+from gc_panther import session as engine
 from gc_panther.runtime.device import select_device
 
 TORCH = SimpleNamespace(

@@ -15,10 +15,10 @@ from gc_panther.case import Geometry, Volume
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.roi import bounding_box, crop
-from gc_panther.nnunet import backends
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.labels import tumour_label
-from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.inference import backends
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.inference.labels import tumour_label
+from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.settings import bundled_resources
 from gc_panther.task import CaseRun, InferenceOptions
 

@@ -160,7 +160,7 @@ def test_weights_that_are_not_numbers_are_one_clear_line(
     """A training that diverged leaves such a checkpoint; it is a valid file."""
     import torch
 
-    from gc_panther.nnunet.model_folder import open_model_folder
+    from gc_panther.nnunet.model.folder import open_model_folder
 
     if backend == "openvino":
         pytest.importorskip("openvino")

@@ -17,7 +17,7 @@ from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import bounding_box
-from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.settings import bundled_resources
 from gc_panther.task import CaseRun, InferenceOptions, Runtime
 

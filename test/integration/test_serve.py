@@ -25,11 +25,11 @@ from bundled import small_input
 from signals import deliver
 
 from gc_panther import files, plugins
+from gc_panther.commands import serve
+from gc_panther.commands.serve import InvokeServer
 from gc_panther.errors import ProcessingError, UserError
-from gc_panther.harness import serve
-from gc_panther.harness.engine import Choices, Engine
-from gc_panther.harness.serve import InvokeServer
 from gc_panther.imaging.images import read_image
+from gc_panther.session import Choices, Engine
 from gc_panther.settings import read_settings
 
 MASKS = "images/toy-mask"
@@ -216,7 +216,7 @@ def reset(client: socket.socket) -> None:
 def test_a_client_that_leaves_is_one_line_of_the_log(
     served: SimpleNamespace, capfd: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "gc_panther.harness.serve")
+    caplog.set_level("INFO", "gc_panther.commands.serve")
     served.start()
     wait_until(lambda: served.server.idle)
     served.gate.clear()
@@ -242,7 +242,7 @@ def test_a_client_that_leaves_is_one_line_of_the_log(
 def test_a_body_that_ends_early_is_no_request(
     served: SimpleNamespace, capfd: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "gc_panther.harness.serve")
+    caplog.set_level("INFO", "gc_panther.commands.serve")
     served.start()
     wait_until(lambda: served.server.idle)
     with socket.create_connection(("127.0.0.1", served.port), timeout=10) as client:

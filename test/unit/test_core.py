@@ -40,7 +40,7 @@ def test_an_error_is_one_line_with_what_where_and_fix() -> None:
 
 
 def test_stages_of_a_part_are_named_after_it():
-    from gc_panther.harness.engine import Clock
+    from gc_panther.session import Clock
     from gc_panther.task import CaseRun
 
     run = CaseRun(clock=Clock())

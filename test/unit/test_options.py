@@ -18,7 +18,7 @@ DEFAULTS = {"mirroring": True, "require_gpu": False, "keep_empty": False}
 @pytest.fixture
 def chosen(monkeypatch, toy_command_line):
     """What the engine is given by a command line: ``chosen(command, arguments)``."""
-    from gc_panther.harness import predict, run
+    from gc_panther.commands import predict, run
 
     seen = []
 

@@ -95,7 +95,7 @@ def test_an_installed_plugin_that_cannot_be_imported_is_named(
 
 
 def test_training_pipelines_are_found_by_task() -> None:
-    from gc_panther.training.pipeline import find_pipeline
+    from gc_panther.nnunet.training.pipeline import find_pipeline
 
     class Trains:
         @hookimpl

@@ -9,7 +9,7 @@ from gc_panther.task import Interface, ModelRequirement, Runtime, Segmenter, Soc
 
 if TYPE_CHECKING:
     from gc_panther.case import Case
-    from gc_panther.training.pipeline import TrainingPipeline
+    from gc_panther.nnunet.training.pipeline import TrainingPipeline
 
 IMAGE = Socket(
     slug="abdominal-t1-mri",

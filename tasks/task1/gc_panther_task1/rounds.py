@@ -9,23 +9,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gc_panther.nnunet.documents import resolved_configuration
-from gc_panther.nnunet.model_folder import ModelFolder
-from gc_panther.training.dataset import LabelledCase, write_raw_dataset
-from gc_panther.training.pipeline import ResEnc
-from gc_panther.training.plans import CONFIGURATION
-from gc_panther.training.recipe import Network, Schedule, StudentRound
-from gc_panther.training.rounds import RoundResult
-from gc_panther.training.starts import require_same_network
-from gc_panther.training.students import (
+from gc_panther.nnunet.model.documents import resolved_configuration
+from gc_panther.nnunet.model.folder import ModelFolder
+from gc_panther.nnunet.training.dataset import LabelledCase, write_raw_dataset
+from gc_panther.nnunet.training.jobs.worker import PrepareJob, TrainJob
+from gc_panther.nnunet.training.models.plans import CONFIGURATION
+from gc_panther.nnunet.training.models.starts import require_same_network
+from gc_panther.nnunet.training.pipeline import ResEnc
+from gc_panther.nnunet.training.recipe import Network, Schedule, StudentRound
+from gc_panther.nnunet.training.rounds import RoundResult
+from gc_panther.nnunet.training.students import (
     PseudoLabels,
     label_images,
     pseudo_labels,
     student_splits,
 )
-from gc_panther.training.validation import cross_validate
-from gc_panther.training.worker import PrepareJob, TrainJob
-from gc_panther.training.workspace import Workspace
+from gc_panther.nnunet.training.validation import cross_validate
+from gc_panther.nnunet.training.workspace import Workspace
 from gc_panther_task1.recipe import LABELS, TRAINER, Task1Recipe
 
 log = logging.getLogger(__name__)

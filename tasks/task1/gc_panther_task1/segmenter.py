@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from gc_panther.case import Case, Segmentation, Volume
 from gc_panther.imaging.orientation import from_lps, to_lps
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.tumour import segment_tumour
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.panther.tumour import segment_tumour
 from gc_panther.task import CaseRun, Runtime
 from gc_panther_task1.plugin import IMAGE, MODEL
 

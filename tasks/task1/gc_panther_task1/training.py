@@ -8,25 +8,34 @@ from functools import partial
 from pathlib import Path
 
 from gc_panther.errors import UserError
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.training.data_checks import check_before_training
-from gc_panther.training.dataset import choose_splits, make_phantoms, make_splits, panther_cases
-from gc_panther.training.export import describe_splits, export_model, exported_identity
-from gc_panther.training.panther_data import DataLayout, data_files
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.plans import network_configuration
-from gc_panther.training.recipe import Network, PhantomCases, WarmUp, load_preset
-from gc_panther.training.record import Files, model_files
-from gc_panther.training.rounds import (
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.training.dataset import (
+    choose_splits,
+    make_phantoms,
+    make_splits,
+    panther_cases,
+)
+from gc_panther.nnunet.training.models.export import (
+    describe_splits,
+    export_model,
+    exported_identity,
+)
+from gc_panther.nnunet.training.models.plans import network_configuration
+from gc_panther.nnunet.training.models.starts import require_same_network
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import Network, PhantomCases, WarmUp, load_preset
+from gc_panther.nnunet.training.record import Files, model_files
+from gc_panther.nnunet.training.rounds import (
     best_round,
     describe_choice,
     rounds_document,
     rounds_table,
 )
-from gc_panther.training.starts import require_same_network
-from gc_panther.training.students import unlabelled_images
-from gc_panther.training.warm_up import WARM_UP_FOLDS, train_warm_up
-from gc_panther.training.workspace import Workspace
+from gc_panther.nnunet.training.students import unlabelled_images
+from gc_panther.nnunet.training.warm_up import WARM_UP_FOLDS, train_warm_up
+from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.panther.data.checks import check_before_training
+from gc_panther.panther.data.layout import DataLayout, data_files
 from gc_panther_task1.card import write_card
 from gc_panther_task1.recipe import DATASET, LABELS, LAYOUT, TITLE, TRAINER, Task1Recipe
 from gc_panther_task1.rounds import Round, prepare_data, train_rounds

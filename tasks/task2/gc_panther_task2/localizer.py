@@ -23,8 +23,8 @@ from gc_panther.case import Volume
 from gc_panther.errors import WeightsError
 from gc_panther.imaging.images import write_image
 from gc_panther.imaging.resampling import resample
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.task import CaseRun, Runtime
 from gc_panther_task2.plugin import LOCALIZER_MODEL
 

@@ -10,18 +10,23 @@ from gc_panther.case import Volume
 from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
-from gc_panther.training.dataset import (
+from gc_panther.nnunet.training.dataset import (
     LabelledCase,
     make_phantoms,
     make_splits,
     panther_cases,
     write_raw_dataset,
 )
-from gc_panther.training.export import export_model, exported_identity, model_card, pseudo_dice
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.recipe import describe_schedule
-from gc_panther.training.worker import PrepareJob, TrainJob
-from gc_panther.training.workspace import Workspace
+from gc_panther.nnunet.training.jobs.worker import PrepareJob, TrainJob
+from gc_panther.nnunet.training.models.export import (
+    export_model,
+    exported_identity,
+    model_card,
+    pseudo_dice,
+)
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import describe_schedule
+from gc_panther.nnunet.training.workspace import Workspace
 from gc_panther_task2.localizer import SPACING_XYZ
 from gc_panther_task2.recipe import (
     LOCALIZER_DATASET,
@@ -39,7 +44,7 @@ def train_localizer(
     space: Workspace, localizer: LocalizerRecipe, recipe: Task2Recipe, request: TrainingRequest
 ) -> Path:
     """Make phantoms of several contrasts, train one network on them and export it."""
-    from gc_panther.phantom.labels import ORGANS
+    from gc_panther.panther.phantom.labels import ORGANS
 
     seconds = 0.0
     sources = []

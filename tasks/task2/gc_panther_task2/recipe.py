@@ -8,10 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gc_panther.imaging.plausibility import ExpectedScan
-from gc_panther.text import count
-from gc_panther.training.panther_data import DataLayout
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.recipe import (
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import (
     Millimetres,
     Network,
     PhantomCases,
@@ -20,6 +18,8 @@ from gc_panther.training.recipe import (
     Section,
     WarmUp,
 )
+from gc_panther.panther.data.layout import DataLayout
+from gc_panther.text import count
 from gc_panther_task2.plugin import KIND, VIEW_MM
 from gc_panther_task2.roi import MARGIN_MM
 

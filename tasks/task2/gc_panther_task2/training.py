@@ -9,29 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from gc_panther.errors import UserError
-from gc_panther.nnunet.model_folder import ModelFolder, open_model_folder
-from gc_panther.runtime.weights import find_model, weight_roots
-from gc_panther.settings import read_settings
-from gc_panther.text import count
-from gc_panther.training.data_checks import check_before_training
-from gc_panther.training.dataset import (
+from gc_panther.nnunet.model.folder import ModelFolder, open_model_folder
+from gc_panther.nnunet.training.dataset import (
     choose_splits,
     make_phantoms,
     make_splits,
     panther_cases,
     write_raw_dataset,
 )
-from gc_panther.training.export import (
+from gc_panther.nnunet.training.jobs.worker import PrepareJob, TrainJob
+from gc_panther.nnunet.training.models.export import (
     describe_splits,
     export_model,
     exported_identity,
     model_card,
     pseudo_dice,
 )
-from gc_panther.training.panther_data import DataLayout, data_files
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.plans import network_configuration, network_of_plans
-from gc_panther.training.recipe import (
+from gc_panther.nnunet.training.models.plans import network_configuration, network_of_plans
+from gc_panther.nnunet.training.models.starts import require_same_network, same_labels
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import (
     Network,
     PhantomCases,
     Schedule,
@@ -39,12 +36,15 @@ from gc_panther.training.recipe import (
     describe_schedule,
     load_preset,
 )
-from gc_panther.training.record import Files, model_files
-from gc_panther.training.starts import require_same_network, same_labels
-from gc_panther.training.validation import cross_validate
-from gc_panther.training.warm_up import WARM_UP_FOLDS, train_warm_up
-from gc_panther.training.worker import PrepareJob, TrainJob
-from gc_panther.training.workspace import Workspace
+from gc_panther.nnunet.training.record import Files, model_files
+from gc_panther.nnunet.training.validation import cross_validate
+from gc_panther.nnunet.training.warm_up import WARM_UP_FOLDS, train_warm_up
+from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.panther.data.checks import check_before_training
+from gc_panther.panther.data.layout import DataLayout, data_files
+from gc_panther.runtime.weights import find_model, weight_roots
+from gc_panther.settings import read_settings
+from gc_panther.text import count
 from gc_panther_task2.crops import Crops, LocalizerCrops, ReferenceCrops, is_demonstration
 from gc_panther_task2.localizer_training import train_localizer
 from gc_panther_task2.plugin import LOCALIZER_MODEL, Task2

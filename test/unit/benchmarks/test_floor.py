@@ -5,9 +5,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.network import build_network
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.model.network import build_network
 from gc_panther.task import CaseRun, InferenceOptions
 
 

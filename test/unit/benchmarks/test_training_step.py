@@ -1,7 +1,7 @@
 import torch
 import training_step
 
-from gc_panther.training.workspace import WAITING_TURNS
+from gc_panther.nnunet.training.workspace import WAITING_TURNS
 
 
 def test_ways_are_compared_with_the_first():

@@ -7,7 +7,7 @@ import pytest
 
 from gc_panther.case import Case, Geometry, Volume
 from gc_panther.imaging.orientation import from_lps, lps_geometry
-from gc_panther.nnunet import tumour
+from gc_panther.panther import tumour
 from gc_panther.task import CaseRun, InferenceOptions, Runtime
 
 SIZE_XYZ = (6, 5, 4)

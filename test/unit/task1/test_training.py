@@ -18,11 +18,18 @@ from gc_panther_task1.training import (
 )
 
 from gc_panther.errors import UserError
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.training.dataset import make_splits, panther_cases
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.plans import CONFIGURATION, PLANS_NAME, make_plans, network_of_plans
-from gc_panther.training.recipe import (
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.training.dataset import make_splits, panther_cases
+from gc_panther.nnunet.training.jobs.worker import Images, PredictJob, predict
+from gc_panther.nnunet.training.models.plans import (
+    CONFIGURATION,
+    PLANS_NAME,
+    make_plans,
+    network_of_plans,
+)
+from gc_panther.nnunet.training.models.transfer import read_weights
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import (
     PLANS_KEY,
     Network,
     PhantomCases,
@@ -32,9 +39,7 @@ from gc_panther.training.recipe import (
     WarmUp,
     load_preset,
 )
-from gc_panther.training.transfer import read_weights
-from gc_panther.training.worker import Images, PredictJob, predict
-from gc_panther.training.workspace import Workspace
+from gc_panther.nnunet.training.workspace import Workspace
 
 PACKAGE = Path(gc_panther_task1.__file__).parent
 SCHEDULE = Schedule(

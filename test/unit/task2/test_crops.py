@@ -14,9 +14,9 @@ from gc_panther.case import Volume
 from gc_panther.errors import UserError
 from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
+from gc_panther.nnunet.training.dataset import LabelledCase
+from gc_panther.nnunet.training.workspace import Workspace
 from gc_panther.task import CaseRun, InferenceOptions, Runtime
-from gc_panther.training.dataset import LabelledCase
-from gc_panther.training.workspace import Workspace
 
 ROOT = Path(__file__).parents[3]
 MODEL = ROOT / "resources" / "mrsegmentator"

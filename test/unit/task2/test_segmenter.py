@@ -10,7 +10,7 @@ from gc_panther_task2.localizer import SPACING_XYZ, Pancreas
 from gc_panther.case import Case, Geometry, Volume
 from gc_panther.imaging.orientation import from_lps, lps_geometry, to_lps
 from gc_panther.imaging.resampling import resample
-from gc_panther.nnunet import tumour
+from gc_panther.panther import tumour
 from gc_panther.task import CaseRun, InferenceOptions, Runtime
 
 ORDERS = [

@@ -1,0 +1,267 @@
+"""Training recipes: what a person writes in YAML, checked before any work starts."""
+
+from __future__ import annotations
+
+import math
+from importlib import resources
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gc_panther.errors import UserError
+from gc_panther.text import count
+
+Positive = Annotated[int, Field(gt=0)]
+Millimetres = Annotated[float, Field(gt=0)]
+Axes = tuple[Positive, Positive, Positive]
+
+#: Key of the plans under which a trainer finds its schedule; plans travel in every checkpoint.
+PLANS_KEY = "gc_panther_recipe"
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SmallPatches(Section):
+    """Smaller patches for the first epochs: cheaper ones, in which details are learnt.
+
+    Attributes:
+        epochs: how many epochs have them; the others have the network's own patches.
+        patch_zyx: voxels of such a patch.
+    """
+
+    epochs: Positive
+    patch_zyx: Axes
+
+
+class Schedule(Section):
+    """How long and how hard one network is trained.
+
+    Attributes:
+        epochs: nnU-Net's epochs.
+        learning_rate: first learning rate; it decays polynomially to zero.
+        iterations_per_epoch: batches per epoch.
+        validation_iterations: batches of the pseudo-Dice after each epoch.
+        oversample_foreground: part of the patches that are centred on a foreground label.
+        optimizer: ``sgd`` is nnU-Net's own; ``adamw`` learns small structures in fewer iterations.
+        augmentation: ``full`` is nnU-Net's own; ``light`` mirrors and changes intensities, which
+            costs a small part of it; ``none`` only mirrors, as inference does.
+        mirror: whether patches are mirrored, and inference averages over mirrored copies. Not for
+            labels that tell left from right.
+        precision: ``bfloat16`` lets the passes on a CPU that has matrix units for it (AMX) compute
+            in bfloat16, which halves an iteration's time; weights, loss and optimizer stay in
+            float32. On other CPUs all is float32. On a GPU nnU-Net computes in float16 whatever is
+            chosen here.
+        save_every: epochs between the checkpoints from which an interrupted training continues.
+        small_patches: smaller patches for the first epochs, in batches and in the pseudo-Dice; an
+            iteration's time follows their voxels.
+    """
+
+    epochs: Positive
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    iterations_per_epoch: Positive = 250
+    validation_iterations: Positive = 50
+    oversample_foreground: Annotated[float, Field(ge=0, le=1)] = 0.33
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    augmentation: Literal["none", "light", "full"] = "full"
+    mirror: bool = True
+    precision: Literal["float32", "bfloat16"] = "float32"
+    save_every: Positive = 50
+    small_patches: SmallPatches | None = None
+
+    @model_validator(mode="after")
+    def _ends_with_whole_patches(self) -> Self:
+        if self.small_patches is not None and self.small_patches.epochs >= self.epochs:
+            raise ValueError(
+                f"small_patches.epochs = {self.small_patches.epochs} leaves none of {self.epochs} "
+                "epochs for the network's own patches, which inference has"
+            )
+        return self
+
+
+class Network(Section):
+    """Grid and residual encoder U-Net, as in the configuration of nnU-Net's plans.
+
+    Attributes:
+        spacing_zyx: voxel size the data are resampled to, mm.
+        patch_zyx: voxels of a patch.
+        batch_size: patches per batch.
+        features: channels of each stage.
+        strides: first stride of each stage, (z, y, x).
+        kernels: kernel of each stage, (z, y, x).
+        blocks: residual blocks of each stage of the encoder.
+        decoder_convs: convolutions of each stage of the decoder.
+        batch_dice: whether Dice is taken over the batch instead of each patch.
+    """
+
+    spacing_zyx: tuple[Millimetres, Millimetres, Millimetres]
+    patch_zyx: Axes
+    batch_size: Positive = 2
+    # nnU-Net drops the coarsest of the deeply supervised outputs, so two stages leave no loss.
+    features: Annotated[tuple[Positive, ...], Field(min_length=3)]
+    strides: tuple[Axes, ...]
+    kernels: tuple[Axes, ...]
+    blocks: tuple[Positive, ...]
+    decoder_convs: tuple[Positive, ...]
+    batch_dice: bool = False
+
+    @model_validator(mode="after")
+    def _stages_agree(self) -> Self:
+        stages = len(self.features)
+        for name in ("strides", "kernels", "blocks"):
+            if len(getattr(self, name)) != stages:
+                raise ValueError(f"{name} needs one entry per stage ({stages})")
+        if len(self.decoder_convs) != stages - 1:
+            raise ValueError(f"decoder_convs needs one entry per decoder stage ({stages - 1})")
+        self._check_multiples(self.patch_zyx, "patch_zyx")
+        return self
+
+    def _check_multiples(self, patch_zyx: Axes, name: str) -> None:
+        for axis, voxels in enumerate(patch_zyx):
+            factor = math.prod(stride[axis] for stride in self.strides)
+            if voxels % factor:
+                raise ValueError(f"{name}[{axis}] = {voxels} is not a multiple of {factor}")
+
+    def check(self, schedule: Schedule) -> None:
+        """See that the network can be trained by a schedule.
+
+        Raises:
+            ValueError: the schedule's small patches are no multiples of the network's strides, or
+                larger than its own patches.
+        """
+        if schedule.small_patches is None:
+            return
+        patch_zyx = schedule.small_patches.patch_zyx
+        self._check_multiples(patch_zyx, "small_patches.patch_zyx")
+        for axis, (small, own) in enumerate(zip(patch_zyx, self.patch_zyx, strict=True)):
+            if small > own:
+                raise ValueError(
+                    f"small_patches.patch_zyx[{axis}] = {small} is more than the network's {own}"
+                )
+
+
+class PhantomCases(Section):
+    """Synthetic cases, made by ``gc_panther.panther.phantom``.
+
+    Attributes:
+        task: whose geometry and contrast.
+        cases: how many.
+        seed: the phantom's seed; no test uses the same.
+        contrast: another contrast than the task's own.
+        varied: other patients, fields of view and voxels than the task's protocol has.
+        spacing_xyz: another voxel size than the task's own, mm; the field of view stays.
+        unlabelled: further images without labels, for the rounds of students.
+    """
+
+    task: Literal["task1", "task2"]
+    cases: Positive
+    seed: Annotated[int, Field(ge=0)]
+    contrast: Literal["t1", "t2", "mixed", "random"] | None = None
+    varied: bool = False
+    spacing_xyz: tuple[Millimetres, Millimetres, Millimetres] | None = None
+    unlabelled: Annotated[int, Field(ge=0)] = 0
+
+
+class Recipe(Section):
+    """What every task's recipe has.
+
+    Attributes:
+        seed: of weights, batches and splits.
+        folds: number of networks, one per part of the cross-validation.
+        schedule: training of each fold.
+        phantoms: the data, where the user gives none.
+    """
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    folds: Annotated[int, Field(ge=2, le=20)]
+    schedule: Schedule
+    phantoms: PhantomCases | None = None
+
+
+class WarmUp(Section):
+    """A round of training on further phantoms; the last round's network starts every fold.
+
+    Attributes:
+        phantoms: the round's cases, none of them in any fold.
+        schedule: of the round, which starts from the round before.
+    """
+
+    phantoms: PhantomCases
+    schedule: Schedule
+
+
+class StudentRound(Section):
+    """A round of noisy student: the networks before it are the teachers.
+
+    Attributes:
+        schedule: training of each fold of students.
+        start: ``random`` weights, or those of the ``teacher`` of the same fold.
+    """
+
+    schedule: Schedule
+    start: Literal["random", "teacher"] = "random"
+
+
+R = TypeVar("R", bound=Recipe)
+
+
+def parse_recipe(text: str, kind: type[R], where: str) -> R:
+    """Read a recipe.
+
+    Args:
+        text: YAML.
+        kind: the recipe's class.
+        where: named in the error.
+
+    Raises:
+        UserError: not YAML, an unknown key, or a value out of range; the message names each.
+    """
+    import yaml
+
+    try:
+        return kind.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise UserError(f"the recipe is not valid YAML ({error})", where=where) from error
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise UserError(f"the recipe has errors ({faults})", where=where) from error
+
+
+def load_preset(package: str, preset: str, kind: type[R]) -> R:
+    """Read ``<preset>.yaml`` of a task's package.
+
+    Raises:
+        UserError: there is no such preset, or it has errors.
+    """
+    file = resources.files(package).joinpath(f"{preset}.yaml")
+    if not file.is_file():
+        known = sorted(
+            entry.name.removesuffix(".yaml")
+            for entry in resources.files(package).iterdir()
+            if entry.name.endswith(".yaml")
+        )
+        raise UserError(f"there is no preset {preset!r}", fix=f"Known: {', '.join(known)}")
+    return parse_recipe(file.read_text(encoding="utf-8"), kind, f"{package}/{preset}.yaml")
+
+
+def describe_schedule(schedule: Schedule) -> str:
+    """One line for a model card."""
+    where = " if the processor has AMX" if schedule.precision == "bfloat16" else ""
+    small = schedule.small_patches
+    patches = ""
+    if small is not None:
+        size = " × ".join(map(str, small.patch_zyx))
+        patches = f", the first {small.epochs} with patches of {size} voxels (z, y, x)"
+    return (
+        f"{count(schedule.epochs, 'epoch')} of "
+        f"{count(schedule.iterations_per_epoch, 'iteration')}{patches}, "
+        f"{schedule.optimizer} from learning rate {schedule.learning_rate:g}, "
+        f"augmentation {schedule.augmentation}{'' if schedule.mirror else ' without mirroring'}, "
+        f"{schedule.precision}{where}"
+    )

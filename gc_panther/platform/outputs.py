@@ -1,0 +1,195 @@
+"""What is put into ``/output``: one checked mask and ``results.json``."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from gc_panther.case import Geometry, Volume
+from gc_panther.errors import OutputError
+from gc_panther.imaging import images
+from gc_panther.task import Task
+
+RESULTS_FILE = "results.json"
+MASK_ENDING = ".mha"
+
+
+def check_mask(mask: Volume, expected: Geometry, task: Task) -> None:
+    """Refuse a mask that the platform or a reader of it could misunderstand.
+
+    Args:
+        mask: what the task returned.
+        expected: the geometry of the image that was segmented.
+        task: says which values a mask may hold.
+
+    Raises:
+        OutputError: another grid than the image's, another type than uint8, or other values.
+    """
+    if not mask.geometry.matches(expected):
+        raise OutputError(
+            f"{task.name} returned a mask that does not lie on the image's grid",
+            fix="This is a fault of the task; please report it",
+        )
+    if mask.array_zyx.dtype != np.uint8:
+        raise OutputError(
+            f"{task.name} returned a mask of type {mask.array_zyx.dtype} instead of uint8",
+            fix="This is a fault of the task; please report it",
+        )
+    unknown = sorted(set(np.unique(mask.array_zyx).tolist()) - set(task.mask_values))
+    if unknown:
+        raise OutputError(
+            f"{task.name} returned a mask with the values {unknown}, "
+            f"allowed are {list(task.mask_values)}",
+            fix="This is a fault of the task; please report it",
+        )
+
+
+def check_output_folder(folder: Path, file_name: str) -> None:
+    """Refuse a socket's folder that would hold more than one image afterwards.
+
+    The platform empties ``/output`` before each case. On another machine an earlier result of the
+    same case is replaced, but nothing else is deleted.
+
+    Raises:
+        OutputError: other files are there.
+    """
+    with _clear_errors("the output folder cannot be read", folder):
+        others = (
+            [entry.name for entry in sorted(folder.iterdir()) if entry.name != file_name]
+            if folder.is_dir()
+            else []
+        )
+    if others:
+        raise OutputError(
+            f"the output folder already holds other files ({', '.join(others[:5])})",
+            where=folder,
+            fix="Empty it; the platform takes exactly one image from there",
+        )
+
+
+def encode_image(volume: Volume, path: Path, scratch: Path) -> bytes:
+    """The content of an image file.
+
+    Args:
+        volume: a mask, compressed where the format can.
+        path: the file it is for; its ending chooses the format.
+        scratch: a folder for temporary files.
+
+    Raises:
+        OutputError: the format is unknown, or the folder for temporary files cannot be written.
+    """
+    return images.encode_image(volume, images.image_ending(path), scratch=scratch)
+
+
+def encode_picture(draw: Callable[[Path], object], scratch: Path) -> bytes:
+    """The content of a picture (PNG).
+
+    Args:
+        draw: writes it to a file.
+        scratch: a folder for temporary files.
+
+    Raises:
+        OutputError: the folder for temporary files cannot be written.
+    """
+    with _temporary(scratch, "picture.png") as file:
+        draw(file)
+        return file.read_bytes()
+
+
+@contextmanager
+def _temporary(scratch: Path, name: str) -> Iterator[Path]:
+    try:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            yield Path(folder) / name
+    except OSError as error:
+        raise OutputError(
+            f"the folder for temporary files cannot be written ({error.strerror})",
+            where=scratch,
+            fix="Check the free space, or set GC_PANTHER_SCRATCH to another folder",
+        ) from error
+
+
+def remove_earlier_results(output_path: Path, task: Task) -> None:
+    """Remove what an earlier case left in the output folder, lest it is taken for the next one's.
+
+    That is ``results.json`` and the masks it names. Nothing else is deleted.
+
+    Args:
+        output_path: the platform's ``/output``.
+        task: whose sockets may hold the masks.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    results = output_path / RESULTS_FILE
+    with _clear_errors("the results of an earlier case cannot be removed", results):
+        if not results.is_file():
+            return
+        try:
+            listed = TypeAdapter(list[_Result]).validate_json(results.read_bytes())
+        except ValidationError:
+            listed = []
+        names = {output.filename for entry in listed for output in entry.outputs}
+        for socket in (socket for interface in task.interfaces for socket in interface.outputs):
+            for name in names:
+                if name == ".." or Path(name).name != name:
+                    continue
+                (output_path / socket.relative_path / name).unlink(missing_ok=True)
+        results.unlink()
+
+
+def remove_earlier_mask(path: Path) -> None:
+    """Remove a mask that an earlier run has left in the place of the next one, if it has.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    with _clear_errors("the mask of an earlier run cannot be removed", path):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _clear_errors(problem: str, where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{problem} ({error.strerror})",
+            where=error.filename or where,
+            fix="Check that the output is writable for this user",
+        ) from error
+
+
+class _Output(BaseModel):
+    filename: str
+
+
+class _Result(BaseModel):
+    """What :mod:`gc_panther.platform.algorithm` writes for a case, as far as it is read here."""
+
+    outputs: list[_Output]
+
+
+def as_json(value: Any) -> bytes:
+    """JSON as UTF-8; NaN and infinities become null, and what is not Unicode its escape."""
+    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode(errors="backslashreplace")
+
+
+def finite(value: Any) -> Any:
+    """The value with None in place of every NaN and infinity, tuples as lists."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [finite(item) for item in value]
+    return value

@@ -1,0 +1,329 @@
+"""The one engine behind all commands: prepares a task once, then runs cases through it."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pluggy
+
+from gc_panther import interruption
+from gc_panther.case import Case, Geometry, Segmentation, Volume
+from gc_panther.errors import InputError, UserError, clear_memory_errors
+from gc_panther.platform.outputs import check_mask
+from gc_panther.platform.sockets import check_served
+from gc_panther.plugins import plugin_of
+from gc_panther.progress import InterruptibleProgress
+from gc_panther.report.run_report import run_report
+from gc_panther.runtime.device import select_device
+from gc_panther.runtime.weights import (
+    ModelRecord,
+    find_models,
+    model_records,
+    model_warnings,
+    weight_roots,
+)
+from gc_panther.settings import Settings
+from gc_panther.task import CaseRun, InferenceOptions, Progress, Runtime, SilentProgress, Task
+
+logger = logging.getLogger(__name__)
+
+#: Of the noise that the self-test segments, (z, y, x), and mm. At 48 mm × 40 mm × 40 mm it is
+#: smaller than the windows of networks for a part of the body, so it takes one window.
+SELF_TEST_SHAPE = (8, 10, 10)
+SELF_TEST_SPACING_XYZ = (4.0, 4.0, 6.0)
+
+#: Kept back from a time limit for checking and writing the mask, seconds.
+WRITING_S = 0.7
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a door lets its user choose.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        require_gpu: refuse to fall back on the CPU.
+        model_dir: weights that go before all others.
+        options: about inference.
+        time_limit: seconds from the start of the process to the mask, or None. The ensembles use
+            the folds and mirrored copies that fit, one fold without mirroring at least.
+        started: when the process started, on :func:`time.perf_counter`'s clock; None counts from
+            the engine's making.
+    """
+
+    device: str = "auto"
+    require_gpu: bool = False
+    model_dir: Path | None = None
+    options: InferenceOptions = field(default_factory=InferenceOptions)
+    time_limit: float | None = None
+    started: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise UserError(
+                f"the time limit {self.time_limit:g} s is not above 0",
+                fix="Give the seconds a run may take, or no limit",
+            )
+
+
+class Clock:
+    """Adds up the wall time of named stages, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure the enclosed block; its beginning is a safe point."""
+        interruption.check()
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class Engine:
+    """A task with its networks loaded. Use it as a context manager: it owns a scratch folder.
+
+    Args:
+        task: the task.
+        manager: whose hooks are called.
+        settings: the environment.
+        choices: the door's.
+
+    Attributes:
+        task: the task.
+        models: what is known of each model, by name.
+        model_warnings: what has to be said with every result of these models.
+
+    Raises:
+        GCPantherError: device or weights are not fit for the task, or its sockets are not served.
+    """
+
+    def __init__(
+        self, task: Task, manager: pluggy.PluginManager, settings: Settings, choices: Choices
+    ) -> None:
+        check_sockets(task, manager)
+        self.task = task
+        self._manager = manager
+        # The first case's time begins with the process; further ones' begin with them.
+        self._began: float | None = (
+            time.perf_counter() if choices.started is None else choices.started
+        )
+        self._time_limit = choices.time_limit
+        roots = weight_roots(settings, choices.model_dir)
+        explicit = (choices.model_dir or settings.model_dir) is not None
+        folders = find_models(task, roots, explicit=explicit) if task.models else {}
+        self.models: Mapping[str, ModelRecord] = model_records(folders)
+        self._device = select_device(choices.device, require_gpu=choices.require_gpu)
+        logger.info("%s on %s", task.name, self._device.description)
+        for warning in self._device.warnings:
+            logger.warning(warning)
+        for note in self._device.notes:
+            logger.info(note)
+        for name, folder in folders.items():
+            logger.info("weights %s: %s", name, folder)
+        self.model_warnings = model_warnings(self.models)
+        for warning in self.model_warnings:
+            logger.warning(warning)
+        self._scratch = _scratch_folder(settings)
+        runtime = Runtime(
+            device=self._device.name,
+            options=choices.options,
+            models=folders,
+            scratch=self.scratch,
+        )
+        clock = Clock()
+        with clock.stage("load"), clear_memory_errors("loading the networks"):
+            self._segmenter = task.load(runtime)
+        self._load_seconds = clock.seconds["load"]
+        logger.info("loaded in %.1f s", self._load_seconds)
+
+    def __enter__(self) -> Self:
+        """Return the engine."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove the scratch folder."""
+        self._scratch.cleanup()
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for temporary files."""
+        return Path(self._scratch.name)
+
+    def process(
+        self, case: Case, progress: Progress | None = None
+    ) -> tuple[Segmentation, dict[str, Any]]:
+        """Run one case: checks, hooks, the task, and the checks of what it returned.
+
+        Args:
+            case: the case.
+            progress: shown advance; None shows nothing.
+
+        Returns:
+            The segmentation on the grid of the case's first image, with all of the case's
+            warnings, and the run report. The after-case hook has not been called yet:
+            :meth:`finished` does, once the mask has been written to where nobody sees it yet.
+
+        Raises:
+            GCPantherError: with what was wrong.
+            Interrupted: a signal asked the work to stop.
+        """
+        interruption.check()
+        hook = self._manager.hook
+        problems = [
+            problem
+            for found in hook.gc_panther_check_case(task=self.task, case=case)
+            for problem in found
+        ]
+        if problems:
+            raise InputError(
+                "; ".join(problems), where=next(iter(case.sources.values()), case.name)
+            )
+        warnings = (*self.model_warnings, *self._warnings_before(case))
+        hook.gc_panther_before_case(task=self.task, case=case)
+        clock = Clock()
+        start = time.perf_counter()
+        began, self._began = self._began or start, None
+        deadline = None
+        if self._time_limit is not None:
+            deadline = began + self._time_limit - WRITING_S
+        with clear_memory_errors(f"segmenting {case.name}"):
+            segmentation = self._segmenter.segment(
+                case,
+                CaseRun(InterruptibleProgress(progress or SilentProgress()), clock, deadline),
+            )
+        check_mask(segmentation.mask, next(iter(case.images.values())).geometry, self.task)
+        for note in segmentation.notes:
+            logger.info(note)
+        for warning in segmentation.warnings:
+            logger.warning(warning)
+        segmentation = replace(segmentation, warnings=(*warnings, *segmentation.warnings))
+        segmenting = time.perf_counter() - start
+        report = run_report(
+            self.task,
+            case,
+            segmentation,
+            device={
+                "name": self._device.name,
+                "description": self._device.description,
+                "notes": [*self._device.warnings, *self._device.notes],
+            },
+            models={name: record.facts() for name, record in self.models.items()},
+            seconds={
+                "load": self._load_seconds,
+                **clock.seconds,
+                "segment": segmenting,
+                "total": time.perf_counter() - began,
+            },
+        )
+        logger.info("segmented %s in %.1f s", case.name, segmenting)
+        return segmentation, report
+
+    def _warnings_before(self, case: Case) -> tuple[str, ...]:
+        """What is doubtful before any work, logged at once: a long run can still be stopped."""
+        found = self._manager.hook.gc_panther_warn_case(task=self.task, case=case)
+        warnings = tuple(warning for group in found for warning in group)
+        for warning in warnings:
+            logger.warning(warning)
+        return warnings
+
+    def self_test(self) -> None:
+        """Segment noise: the networks run, and what comes back is a mask.
+
+        Its deadline is now, so that ensembles run one fold without mirroring: start-up counts
+        against the platform's time limit. No plugin is notified.
+
+        Raises:
+            GCPantherError: with what was wrong.
+        """
+        self._began = None
+        noise = np.random.default_rng(0).normal(300, 100, SELF_TEST_SHAPE).clip(1).astype(np.int16)
+        geometry = Geometry(SELF_TEST_SHAPE[::-1], SELF_TEST_SPACING_XYZ)
+        images = {
+            socket.slug: Volume(noise, geometry)
+            for socket in self.task.interfaces[0].inputs
+            if socket.kind == "Image"
+        }
+        begin = time.perf_counter()
+        with clear_memory_errors("testing the networks"):
+            run = CaseRun(InterruptibleProgress(SilentProgress()), Clock(), deadline=begin)
+            segmentation = self._segmenter.segment(Case("self-test", images), run)
+        check_mask(segmentation.mask, geometry, self.task)
+        logger.info("self-test passed in %.1f s", time.perf_counter() - begin)
+
+    def finished(self, case: Case, segmentation: Segmentation, report: dict[str, Any]) -> None:
+        """Tell the plugins of a result that is about to be published; they may add to the report.
+
+        Where one of them fails, nothing is to be published.
+        """
+        self._manager.hook.gc_panther_after_case(
+            task=self.task, case=case, segmentation=segmentation, report=report
+        )
+
+
+def check_sockets(task: Task, manager: pluggy.PluginManager) -> None:
+    """Refuse to use a task with sockets that would be ignored.
+
+    Raises:
+        PluginError: with plugin, task and sockets.
+    """
+    check_served(task, plugin_of(manager, task))
+
+
+def _scratch_folder(settings: Settings) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(
+            prefix="gc_panther-", dir=settings.scratch, ignore_cleanup_errors=True
+        )
+    except OSError as error:
+        raise UserError(
+            f"no folder for temporary files can be made ({error.strerror})",
+            where=settings.scratch or "the system's folder for temporary files",
+            fix="Set GC_PANTHER_SCRATCH to a folder that can be written",
+        ) from error
+
+
+@dataclass
+class Work:
+    """What is being worked on.
+
+    Attributes:
+        case: the case, once it has been read.
+    """
+
+    case: Case | None = None
+
+
+@contextmanager
+def told_to_plugins(manager: pluggy.PluginManager, task: Task) -> Iterator[Work]:
+    """Call the on-error hook for whatever goes wrong in the block, and let it go on.
+
+    The block says which case it is about as soon as it knows. A hook that fails itself is logged:
+    what went wrong before it is what people need to know.
+    """
+    work = Work()
+    try:
+        yield work
+    except BaseException as error:
+        try:
+            manager.hook.gc_panther_on_error(task=task, error=error, case=work.case)
+        except Exception:
+            logger.exception("a plugin failed when it was told of an error")
+        raise

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from gc_panther import memory
+from gc_panther.case import Geometry, Volume
+from gc_panther.errors import InputError
+from gc_panther.imaging.resampling import resample
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.model.estimates import Grids, stages
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.task import CaseRun, InferenceOptions
+
+PATCH = (48, 160, 224)
+
+
+def largest(image, network, heads=3, patch=PATCH):
+    return max(stages(Grids(image, image, network, patch), heads, 2).values())
+
+
+@pytest.mark.parametrize(
+    ("image", "network", "gigabytes"),
+    [
+        # A thousand slices, 100 m apart: the matrix that interpolates between them.
+        ((1000, 1, 1), (33_000_000, 1, 1), 500),
+        # Two million voxels in a line, in windows of a patch.
+        ((2_000_000, 1, 1), (2_000_000, 1, 1), 500),
+        # 64³ at 20×20×40 mm.
+        ((64, 64, 64), (853, 1078, 1078), 10),
+        # One of the largest of PANTHER's.
+        ((72, 512, 512), (72, 320, 320), None),
+    ],
+)
+def test_images_that_take_gigabytes_are_known_by_their_shapes(image, network, gigabytes):
+    needed = largest(image, network) / 1e9
+    assert needed > gigabytes if gigabytes else 0.3 < needed < 2
+
+
+def test_a_larger_image_needs_more():
+    small = largest((50, 200, 200), (40, 160, 200))
+    assert small < largest((50, 400, 200), (40, 320, 200)) < largest((50, 400, 400), (40, 320, 400))
+    assert small < largest((50, 200, 200), (40, 160, 200), heads=41)
+
+
+@pytest.fixture
+def ensemble(tiny_model_folder):
+    folder = open_model_folder(tiny_model_folder(folds=(0,)), None)
+    return Ensemble(folder, device="cpu", options=InferenceOptions())
+
+
+def volume(shape_zyx, spacing_xyz):
+    noise = np.random.default_rng(0).normal(300, 100, shape_zyx).astype(np.float32)
+    return Volume(noise, Geometry(shape_zyx[::-1], spacing_xyz))
+
+
+@pytest.mark.parametrize(
+    ("image", "gigabytes", "match"),
+    [
+        (volume((1000, 1, 1), (1.0, 1.0, 1e5)), 8, "memory when resampled for the network, and 8 "),
+        (volume((64, 64, 64), (20.0, 20.0, 40.0)), 4, "memory when .*, and 4 GB are available"),
+        (volume((200_000, 1, 1), (2.0, 2.0, 4.0)), 2, "memory when padded to the network's window"),
+        (volume((16, 32, 32), (2.0, 2.0, 4.0)), 0.0001, "memory when"),
+    ],
+)
+def test_an_image_that_needs_too_much_is_refused_before_it_takes_it(
+    ensemble, monkeypatch, resident, image, gigabytes, match
+):
+    monkeypatch.setattr(memory, "available_memory", lambda: gigabytes * 1e9)
+    before = resident()
+    with pytest.raises(InputError, match=match):
+        ensemble.predict(image, CaseRun())
+    assert resident() - before < 100 << 20
+
+
+def test_an_image_that_fits_is_segmented(ensemble, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 0.1e9)
+    image = volume((16, 32, 32), (2.0, 2.0, 4.0))
+    assert ensemble.predict(image, CaseRun()).labels_zyx.shape == (16, 32, 32)
+
+
+def test_resampling_for_the_localizer_is_checked_as_well(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 1e8)
+    with pytest.raises(InputError, match=r"memory when resampled to 3×3×6 mm"):
+        resample(volume((64, 64, 64), (20.0, 20.0, 40.0)), (3.0, 3.0, 6.0))

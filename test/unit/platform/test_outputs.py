@@ -1,0 +1,104 @@
+"""What may be written, and how."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from gc_panther.case import Geometry, Volume
+from gc_panther.errors import OutputError, UserError
+from gc_panther.platform.outputs import (
+    as_json,
+    check_mask,
+    check_output_folder,
+    encode_image,
+    remove_earlier_results,
+)
+
+GRID = Geometry((4, 3, 2), (1.0, 1.5, 3.0), (7.0, 8.0, 9.0))
+
+
+def mask(dtype: Any = np.uint8, value: int = 1, geometry: Geometry = GRID) -> Volume:
+    return Volume(np.full(geometry.shape_zyx, value, dtype), geometry)
+
+
+def test_a_sound_mask_passes(toy_plugin: Any) -> None:
+    (task,) = toy_plugin.hooks.gc_panther_tasks()
+    check_mask(mask(), GRID, task)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (mask(np.float32), "float32"),
+        (mask(value=2), r"values \[2\]"),
+        (mask(geometry=replace(GRID, origin_xyz=(7.0, 8.0, 9.1))), "image's grid"),
+        (mask(geometry=replace(GRID, size_xyz=(4, 3, 3))), "image's grid"),
+    ],
+)
+def test_an_unsound_mask_is_refused(toy_plugin: Any, wrong: Volume, said: str) -> None:
+    (task,) = toy_plugin.hooks.gc_panther_tasks()
+    with pytest.raises(OutputError, match=said):
+        check_mask(wrong, GRID, task)
+
+
+def test_an_image_is_encoded_with_its_geometry_to_the_last_digit(tmp_path: Path) -> None:
+    exact = replace(GRID, spacing_xyz=(1.0 + 4e-5, 1.5, 3.0))
+    path = tmp_path / ("m" * 251 + ".mha")
+    path.write_bytes(encode_image(mask(geometry=exact), path, tmp_path))
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    image = sitk.ReadImage(str(path))
+    assert image.GetSpacing() == pytest.approx(exact.spacing_xyz, abs=1e-9)
+    assert image.GetPixelID() == sitk.sitkUInt8
+    assert "CompressedData = True" in path.read_bytes()[:500].decode("latin-1")
+
+
+def test_a_folder_for_temporary_files_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no folder for temporary files") as caught:
+        encode_image(mask(), tmp_path / "m.mha", tmp_path / "gone")
+    assert "GC_PANTHER_SCRATCH" in str(caught.value)
+
+
+def test_only_what_an_earlier_case_has_written_is_removed(toy_plugin: Any, tmp_path: Path) -> None:
+    (task,) = toy_plugin.hooks.gc_panther_tasks()
+    folder = tmp_path / "images/toy-mask"
+    folder.mkdir(parents=True)
+    for file in (folder / "old.mha", folder / "mine.mha", tmp_path / "up.mha"):
+        file.touch()
+    outputs = [{"filename": "old.mha"}, {"filename": "../../up.mha"}, {"filename": ".."}]
+    (tmp_path / "results.json").write_text(json.dumps([{"outputs": outputs}]))
+    remove_earlier_results(tmp_path, task)
+    left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["mine.mha", "up.mha"]
+    remove_earlier_results(tmp_path, task)
+    (tmp_path / "results.json").write_text("{")
+    remove_earlier_results(tmp_path, task)
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_other_files_in_the_output_are_not_deleted_but_refused(tmp_path: Path) -> None:
+    check_output_folder(tmp_path / "absent", "m.mha")
+    (tmp_path / "m.mha").touch()
+    check_output_folder(tmp_path, "m.mha")
+    (tmp_path / "other.mha").touch()
+    with pytest.raises(OutputError, match=r"other files \(other.mha\)"):
+        check_output_folder(tmp_path, "m.mha")
+    assert (tmp_path / "other.mha").exists()
+
+
+def test_json_is_utf8_and_has_no_nan() -> None:
+    text = as_json([{"größe": float("nan"), "b": (1, float("-inf"))}]).decode("utf-8")
+    assert json.loads(text) == [{"größe": None, "b": [1, None]}]
+    assert "größe" in text
+
+
+def test_a_file_name_that_is_not_unicode_is_escaped_in_json() -> None:
+    name = os.fsdecode(b"scan\xff.mha")
+    assert json.loads(as_json([name]).decode("utf-8")) == [name]
