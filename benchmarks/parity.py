@@ -37,8 +37,8 @@ from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import bounding_box
 from gc_panther.nnunet.inference.ensemble import Ensemble
-from gc_panther.nnunet.inference.labels import tumour_label
 from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.panther.labels import tumour_label
 from gc_panther.runtime.device import select_device
 from gc_panther.session import Choices
 from gc_panther.task import Backend, CaseRun, Combine, InferenceOptions, Runtime

@@ -38,9 +38,10 @@ from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.training.dataset import write_json
 from gc_panther.nnunet.training.pipeline import TrainingRequest
-from gc_panther.nnunet.training.recipe import PhantomCases, Schedule, StudentRound, load_preset
+from gc_panther.nnunet.training.recipe import Schedule, StudentRound, load_preset
 from gc_panther.panther.evaluation.metrics import TUMOUR
 from gc_panther.panther.evaluation.tables import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED
+from gc_panther.panther.training.recipe import PhantomCases
 from gc_panther.panther.tumour import segment_tumour
 from gc_panther.task import CaseRun, InferenceOptions, Runtime
 

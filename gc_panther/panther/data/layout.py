@@ -16,10 +16,10 @@ from typing import Literal
 
 from gc_panther.errors import InputError
 from gc_panther.imaging.plausibility import ExpectedScan
-from gc_panther.nnunet.training.dataset import CHANNEL_SUFFIX, UNLABELLED, write_json
+from gc_panther.nnunet.training.dataset import CHANNEL_SUFFIX, write_json
 
 ENDING = ".mha"
-IMAGES, LABELS = "ImagesTr", "LabelsTr"
+IMAGES, LABELS, UNLABELLED = "ImagesTr", "LabelsTr", "ImagesTr_unlabeled"
 #: How a file comes into the raw data set, the cheapest first.
 Transfer = Literal["hard link", "symbolic link", "copy"]
 
