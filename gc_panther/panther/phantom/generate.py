@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gc_panther.panther.phantom.anatomy import Anatomy, draw_anatomy
+from gc_panther.panther.phantom.anatomy.patient import Anatomy, draw_anatomy
 from gc_panther.panther.phantom.artefacts import add_rician_noise, bias_field, to_integers
 from gc_panther.panther.phantom.fields import SmoothField
 from gc_panther.panther.phantom.labels import PANCREAS, TUMOUR
