@@ -13,7 +13,8 @@ from gc_panther.case import Case, Segmentation, Volume
 from gc_panther.errors import UserError
 from gc_panther.files import check_distinct, check_target, staged_files
 from gc_panther.imaging.images import check_mask_ending, check_mask_format, read_image
-from gc_panther.platform.outputs import as_json, encode_image, encode_picture
+from gc_panther.json_files import as_json
+from gc_panther.platform.outputs import encode_image, encode_picture
 from gc_panther.progress import shown_progress
 from gc_panther.session import Choices, Engine, check_sockets, told_to_plugins
 from gc_panther.settings import Settings

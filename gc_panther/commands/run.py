@@ -13,8 +13,9 @@ import pluggy
 
 from gc_panther.case import Case, Segmentation
 from gc_panther.files import staged_files
+from gc_panther.json_files import as_json
 from gc_panther.platform.algorithm import GrandChallengeAlgorithm, PlatformCase, find_case
-from gc_panther.platform.outputs import as_json, remove_earlier_mask, remove_earlier_results
+from gc_panther.platform.outputs import remove_earlier_mask, remove_earlier_results
 from gc_panther.progress import shown_progress
 from gc_panther.session import (
     Choices,

@@ -23,11 +23,11 @@ from pandas import DataFrame, Series
 from gc_panther.case import Case, Segmentation, Volume
 from gc_panther.files import StagedFiles, check_distinct, check_target
 from gc_panther.imaging.images import from_sitk, read_image, to_sitk
+from gc_panther.json_files import as_json
 from gc_panther.platform.inputs import InputFiles, find_inputs
 from gc_panther.platform.outputs import (
     MASK_ENDING,
     RESULTS_FILE,
-    as_json,
     check_output_folder,
     encode_image,
 )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -176,20 +173,3 @@ class _Result(BaseModel):
     """What :mod:`gc_panther.platform.algorithm` writes for a case, as far as it is read here."""
 
     outputs: list[_Output]
-
-
-def as_json(value: Any) -> bytes:
-    """JSON as UTF-8; NaN and infinities become null, and what is not Unicode its escape."""
-    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n".encode(errors="backslashreplace")
-
-
-def finite(value: Any) -> Any:
-    """The value with None in place of every NaN and infinity, tuples as lists."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [finite(item) for item in value]
-    return value

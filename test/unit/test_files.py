@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gc_panther import files, interruption
 from gc_panther.errors import EXIT_FAILED, OutputError, UserError, describe
 from gc_panther.files import check_distinct, check_target, staged_files, whole_file
-from gc_panther.nnunet.training.dataset import write_json
+from gc_panther.json_files import write_json
 
 
 @given(old=st.none() | st.binary(), new=st.binary(), end=st.integers(0, 20))

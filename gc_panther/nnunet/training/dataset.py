@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gc_panther.files import whole_file
+from gc_panther.json_files import write_json
 
 CHANNEL_SUFFIX = "_0000"
 
@@ -53,9 +53,3 @@ def raw_cases(folder: Path) -> list[LabelledCase]:
         LabelledCase(name, Path(files["images"][0]), Path(files["label"]))
         for name, files in document["dataset"].items()
     ]
-
-
-def write_json(path: Path, document: Any) -> None:
-    """Write a JSON file as a whole or not at all."""
-    with whole_file(path) as file:
-        file.write((json.dumps(document, indent=1) + "\n").encode())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gc_panther.errors import UserError
-from gc_panther.nnunet.training.dataset import write_json
+from gc_panther.json_files import write_json
 from gc_panther.nnunet.training.jobs.engine import Engine, LocalEngine, Process
 from gc_panther.nnunet.training.jobs.worker import AnyJob, TrainJob
 from gc_panther.nnunet.training.models.checkpoints import FINAL

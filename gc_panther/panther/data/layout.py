@@ -16,7 +16,8 @@ from typing import Literal
 
 from gc_panther.errors import InputError
 from gc_panther.imaging.plausibility import ExpectedScan
-from gc_panther.nnunet.training.dataset import CHANNEL_SUFFIX, write_json
+from gc_panther.json_files import write_json
+from gc_panther.nnunet.training.dataset import CHANNEL_SUFFIX
 
 ENDING = ".mha"
 IMAGES, LABELS, UNLABELLED = "ImagesTr", "LabelsTr", "ImagesTr_unlabeled"

@@ -53,7 +53,7 @@ def evaluate(
 
     from gc_panther.imaging.images import read_image
     from gc_panther.panther.evaluation.metrics import score_volumes
-    from gc_panther.panther.evaluation.tables import terminal_table, write_csv, write_json
+    from gc_panther.panther.evaluation.tables import terminal_table, write_csv, write_scores
 
     scores = [
         score_volumes(
@@ -68,7 +68,7 @@ def evaluate(
         for case, prediction, reference in match_cases(predictions, references)
     ]
     if json_file:
-        write_json(json_file, scores, challenge_compatible=challenge_compatible)
+        write_scores(json_file, scores, challenge_compatible=challenge_compatible)
     if csv_file:
         write_csv(csv_file, scores)
     Console(markup=False).print(terminal_table(scores))

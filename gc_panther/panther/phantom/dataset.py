@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from gc_panther.errors import UserError
+from gc_panther.json_files import write_json
 from gc_panther.panther.phantom.generate import (
     PHANTOM_VERSION,
     PROTOCOLS,
@@ -152,9 +152,7 @@ def make_dataset(
         "seed": seed,
         "cases": entries,
     }
-    temporary = out / ".phantoms.json.part"
-    temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(out / "phantoms.json")
+    write_json(out / "phantoms.json", summary)
     return entries
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gc_panther.files import whole_file
+from gc_panther.json_files import write_json
 from gc_panther.nnunet.training.cross_validation import HeldOut, draw_curves
-from gc_panther.nnunet.training.dataset import write_json
 from gc_panther.panther.evaluation.metrics import CaseScore
 from gc_panther.panther.evaluation.tables import COLUMNS, as_document, summarise
 from gc_panther.text import count

@@ -17,7 +17,8 @@ from gc_panther.errors import UserError
 from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.roi import Box, bounding_box, crop
-from gc_panther.nnunet.training.dataset import LabelledCase, write_json
+from gc_panther.json_files import write_json
+from gc_panther.nnunet.training.dataset import LabelledCase
 from gc_panther.nnunet.training.jobs.worker import CallJob
 from gc_panther.nnunet.training.students import SHARES
 from gc_panther.nnunet.training.workspace import Workspace

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import SimpleITK as sitk
 from gc_panther.case import Geometry, Volume
 from gc_panther.errors import OutputError, UserError
 from gc_panther.platform.outputs import (
-    as_json,
     check_mask,
     check_output_folder,
     encode_image,
@@ -91,14 +89,3 @@ def test_other_files_in_the_output_are_not_deleted_but_refused(tmp_path: Path) -
     with pytest.raises(OutputError, match=r"other files \(other.mha\)"):
         check_output_folder(tmp_path, "m.mha")
     assert (tmp_path / "other.mha").exists()
-
-
-def test_json_is_utf8_and_has_no_nan() -> None:
-    text = as_json([{"größe": float("nan"), "b": (1, float("-inf"))}]).decode("utf-8")
-    assert json.loads(text) == [{"größe": None, "b": [1, None]}]
-    assert "größe" in text
-
-
-def test_a_file_name_that_is_not_unicode_is_escaped_in_json() -> None:
-    name = os.fsdecode(b"scan\xff.mha")
-    assert json.loads(as_json([name]).decode("utf-8")) == [name]

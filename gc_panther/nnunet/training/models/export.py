@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gc_panther.errors import ProcessingError
+from gc_panther.json_files import write_json
 from gc_panther.model_identity import IDENTITY_FILE, ModelIdentity
 from gc_panther.nnunet.model.folder import read_checkpoint
-from gc_panther.nnunet.training.dataset import write_json
 from gc_panther.nnunet.training.models.checkpoints import read_whole
 from gc_panther.nnunet.training.models.transfer import HEADS
 from gc_panther.text import count
