@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from gc_panther.case import Geometry, Volume
 from gc_panther.errors import OutputError
 from gc_panther.imaging import images
+from gc_panther.imaging.names import image_ending
 from gc_panther.task import Task
 
 RESULTS_FILE = "results.json"
@@ -83,7 +84,7 @@ def encode_image(volume: Volume, path: Path, scratch: Path) -> bytes:
     Raises:
         OutputError: the format is unknown, or the folder for temporary files cannot be written.
     """
-    return images.encode_image(volume, images.image_ending(path), scratch=scratch)
+    return images.encode_image(volume, image_ending(path), scratch=scratch)
 
 
 def encode_picture(draw: Callable[[Path], object], scratch: Path) -> bytes:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from gc_panther.errors import ProcessingError, WeightsError
+from gc_panther.files import whole_file
 from gc_panther.settings import cache_folder
 
 if TYPE_CHECKING:
@@ -327,10 +328,8 @@ def find_graph(
             return found
     graph = convert(network, patch)
     try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=cached.parent, delete=False) as part:
-            part.write(graph.to_json())
-        Path(part.name).replace(cached)
+        with whole_file(cached) as kept:
+            kept.write(graph.to_json().encode())
     except OSError:
         # Nothing can be kept there, as in a container: it is converted again next time.
         logger.debug("no OpenVINO graph can be kept in %s", cached.parent)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gc_panther import __version__
 from gc_panther.errors import UserError, WeightsError
+from gc_panther.files import whole_folder
 from gc_panther.model_identity import MANIFEST, ModelIdentity
 from gc_panther.nnunet.model.folder import ModelFolder
 from gc_panther.nnunet.model.manifest import PackedFile, PackManifest, sha256_of
@@ -52,9 +52,7 @@ def write_pack(
 
     if out.exists():
         raise UserError("the pack's folder is there already", where=out, fix="Name a new folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with whole_folder(out) as part:
         part.chmod(0o755)
         for name, document in (("plans.json", model.plans), ("dataset.json", model.dataset_json)):
             text = json.dumps(document, indent=1, sort_keys=True) + "\n"
@@ -103,10 +101,6 @@ def write_pack(
         )
         text = manifest.model_dump_json(indent=1) + "\n"
         (part / MANIFEST).write_text(text, encoding="utf-8")
-        part.rename(out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return manifest
 
 

@@ -10,8 +10,6 @@ from typing import Any
 
 from gc_panther.json_files import write_json
 
-CHANNEL_SUFFIX = "_0000"
-
 
 @dataclass(frozen=True)
 class LabelledCase:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gc_panther.errors import InputError
-from gc_panther.nnunet.training.dataset import CHANNEL_SUFFIX, LabelledCase
+from gc_panther.imaging.names import channel_file, without_channel, without_ending
+from gc_panther.nnunet.training.dataset import LabelledCase
 from gc_panther.panther.data.layout import UNLABELLED
 
 
@@ -21,11 +22,11 @@ def panther_cases(folder: Path, labels: str = "LabelsTr") -> list[LabelledCase]:
         InputError: there are none, or an image has no label map.
     """
     cases = []
-    for image in sorted((folder / "ImagesTr").glob(f"*{CHANNEL_SUFFIX}.mha")):
+    for image in sorted((folder / "ImagesTr").glob(channel_file("*"))):
         # Such as macOS' ._10000_0001_0000.mha; the check of the data leaves them out, too.
         if image.name.startswith("."):
             continue
-        name = image.name.removesuffix(f"{CHANNEL_SUFFIX}.mha")
+        name = without_channel(without_ending(image.name))
         label = folder / labels / f"{name}.mha"
         if not label.is_file():
             raise InputError("an image has no label map", where=image, fix=f"Add {label}")
@@ -50,7 +51,7 @@ def unlabelled_images(folder: Path, labelled: Iterable[str]) -> dict[str, Path]:
         InputError: there are none, or one of them is labelled as well.
     """
     images = {
-        path.name.removesuffix(".mha").removesuffix(CHANNEL_SUFFIX): path
+        without_channel(without_ending(path.name)): path
         for path in sorted((folder / UNLABELLED).glob("*.mha"))
         if not path.name.startswith(".")
     }

@@ -15,6 +15,7 @@ import numpy as np
 from gc_panther.case import Volume
 from gc_panther.errors import UserError
 from gc_panther.imaging.images import read_image, write_image
+from gc_panther.imaging.names import channel_file
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.roi import Box, bounding_box, crop
 from gc_panther.json_files import write_json
@@ -242,7 +243,7 @@ def _target(case: LabelledCase, raw: Path) -> LabelledCase:
     """Where a case's crop is."""
     return replace(
         case,
-        image=raw / "imagesTr" / f"{case.name}_0000.mha",
+        image=raw / "imagesTr" / channel_file(case.name),
         label=raw / "labelsTr" / f"{case.name}.mha",
     )
 

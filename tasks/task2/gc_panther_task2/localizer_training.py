@@ -8,6 +8,7 @@ import numpy as np
 
 from gc_panther.case import Volume
 from gc_panther.imaging.images import read_image, write_image
+from gc_panther.imaging.names import channel_file
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.nnunet.training.dataset import LabelledCase, write_raw_dataset
@@ -131,7 +132,7 @@ def _resampled(case: LabelledCase, raw: Path, name: str, renumbering: np.ndarray
     organs = to_lps(read_image(case.label))
     labels = Volume(renumbering[organs.array_zyx], organs.geometry)
     target = LabelledCase(
-        name, raw / "imagesTr" / f"{name}_0000.mha", raw / "labelsTr" / f"{name}.mha"
+        name, raw / "imagesTr" / channel_file(name), raw / "labelsTr" / f"{name}.mha"
     )
     for path in (target.image, target.label):
         path.parent.mkdir(parents=True, exist_ok=True)
