@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -16,7 +15,7 @@ from gc_panther.files import whole_file
 from gc_panther.json_files import write_json
 from gc_panther.nnunet.training.cross_validation import HeldOut, draw_curves
 from gc_panther.panther.evaluation.metrics import CaseScore
-from gc_panther.panther.evaluation.tables import COLUMNS, as_document, summarise
+from gc_panther.panther.evaluation.tables import COLUMNS, Column, as_document, summarise
 from gc_panther.text import count
 
 if TYPE_CHECKING:
@@ -131,73 +130,46 @@ def _page(
     pictures: Iterable[tuple[FoldScore, bytes]],
 ) -> str:
     """One file that holds everything, so that it can be sent."""
-    folds = sorted({case.fold for case in cases})
-    means = [
-        (f"fold {fold}", summarise([case.score for case in cases if case.fold == fold]))
-        for fold in folds
-    ]
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     overall = summarise([case.score for case in cases])
-    header = "".join(f"<th>{html.escape(column.title)}</th>" for column in COLUMNS)
-
-    def row(name: str, values: Iterable[str], kind: str = "") -> str:
-        cells = "".join(f"<td>{value}</td>" for value in values)
-        return f'<tr class="{kind}"><th>{html.escape(name)}</th>{cells}</tr>'
-
-    def number(value: float, digits: int) -> str:
-        return f"{value:.{digits}f}" if np.isfinite(value) else "–"
-
-    rows = [
-        row(
-            f"{case.score.case} (fold {case.fold})",
-            (number(getattr(case.score, c.attribute), c.digits) for c in COLUMNS),
-            "empty" if case.score.empty else "",
-        )
-        for case in sorted(cases, key=lambda c: c.score.dice)
-    ]
-    parts = [
-        row(
-            f"{name} ({count(summary.cases, 'case')})",
-            (number(summary.estimates[c.key].value, c.digits) for c in COLUMNS),
-        )
-        for name, summary in means
-    ]
-    total = row(
-        f"all ({count(overall.cases, 'case')})",
-        (
-            f"{number(e.value, c.digits)}<br><small>{number(e.low, c.digits)} to "
-            f"{number(e.high, c.digits)}</small>"
+    folds = []
+    for fold in sorted({case.fold for case in cases}):
+        mean = summarise([case.score for case in cases if case.fold == fold])
+        cells = [_number(mean.estimates[c.key].value, c) for c in COLUMNS]
+        folds.append((f"fold {fold} ({count(mean.cases, 'case')})", cells))
+    environment = Environment(
+        loader=PackageLoader("gc_panther.panther.training", ""),
+        undefined=StrictUndefined,
+        autoescape=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        columns=[column.title for column in COLUMNS],
+        cases=[
+            (
+                f"{case.score.case} (fold {case.fold})",
+                [_number(getattr(case.score, c.attribute), c) for c in COLUMNS],
+                "empty" if case.score.empty else "",
+            )
+            for case in sorted(cases, key=lambda c: c.score.dice)
+        ],
+        folds=folds,
+        total=f"all ({count(overall.cases, 'case')})",
+        estimates=[
+            [_number(value, c) for value in (e.value, e.low, e.high)]
             for c in COLUMNS
             for e in (overall.estimates[c.key],)
-        ),
-        "all",
+        ],
+        empty=f"{count(overall.empty, 'prediction')} {'is' if overall.empty == 1 else 'are'} empty",
+        curves=_embedded(curves_png),
+        pictures=[(case.score.case, _embedded(png)) for case, png in pictures],
     )
-    images = "".join(
-        f'<figure><img alt="{html.escape(score.score.case)}" src="{_embedded(png)}"></figure>'
-        for score, png in pictures
-    )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}: cross-validation</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 1rem }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: right }}
-tr > th:first-child {{ text-align: left }}
-.all {{ font-weight: 600 }} .empty {{ color: #b00020 }}
-img {{ max-width: 100% }} figure {{ margin: 1rem 0 }} small {{ color: #666; font-weight: 400 }}
-</style></head><body>
-<h1>{html.escape(title)}: cross-validation</h1>
-<p>Every case is labelled by the one network that has not seen it. The ensemble that is exported is
-usually better than each of its folds. Intervals are 95 % bootstraps over cases; in the volume's
-column the summary is the root mean square error. {overall.empty} predictions are empty.</p>
-<table><tr><th></th>{header}</tr>{total}{"".join(parts)}</table>
-<h2>Training</h2>
-<figure><img alt="curves" src="{_embedded(curves_png)}"></figure>
-<h2>The worst cases</h2>
-{images}
-<h2>All cases, the worst first</h2>
-<table><tr><th></th>{header}</tr>{"".join(rows)}</table>
-</body></html>
-"""
+
+
+def _number(value: float, column: Column) -> str:
+    return f"{value:.{column.digits}f}" if np.isfinite(value) else "–"
 
 
 def _embedded(png: bytes) -> str:

@@ -48,7 +48,7 @@ def test_the_page_holds_everything_and_begins_with_the_worst(tmp_path):
     assert re.findall(r'src="(.{22})', page) == ["data:image/png;base64,"]
     assert "http" not in page
     assert "0.450<br>" in page
-    assert "1 predictions are empty" in page
+    assert "1 prediction is empty." in page
     listed = re.findall(r"(1000\d_0001) \(fold (\d)\)", page)
     assert listed == [
         ("10002_0001", "0"),
