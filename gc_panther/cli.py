@@ -22,8 +22,17 @@ def build_app(manager: pluggy.PluginManager) -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
     )
-    app.callback(invoke_without_command=True)(_root)
-    segmenting.register(app)
+
+    @app.callback(invoke_without_command=True)
+    def root(
+        version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    ) -> None:
+        if version:
+            print(f"gc_panther {__version__}")
+            raise typer.Exit
+        segmenting.check_environment(manager)
+
+    segmenting.register(app, manager)
     info.register(app)
     manager.hook.gc_panther_commands(app=app)
     return app
@@ -45,11 +54,3 @@ def invoke(arguments: list[str]) -> int:
 def main() -> NoReturn:
     """Run the command line; every failure ends in one line on stderr and an exit code."""
     run_program(invoke)
-
-
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
-        print(f"gc_panther {__version__}")
-        raise typer.Exit

@@ -22,6 +22,7 @@ import pluggy
 from gc_panther.commands.serve import PORT
 from gc_panther.errors import GCPantherError, missing_package
 from gc_panther.model_identity import describe_model, read_identity
+from gc_panther.options import RunOptions
 from gc_panther.platform.sockets import unserved
 from gc_panther.plugins import registered_tasks
 from gc_panther.runtime.device import select_device
@@ -67,14 +68,14 @@ class Finding:
 
 
 def examine_installed(
-    manager: pluggy.PluginManager, settings: Settings, device: str = "auto"
+    manager: pluggy.PluginManager, settings: Settings, options: RunOptions
 ) -> list[Finding]:
     """Run all checks, with every installed task.
 
     Args:
         manager: the plugins.
         settings: the environment.
-        device: as :func:`~gc_panther.runtime.device.select_device` takes it.
+        options: device and weights.
     """
     tasks: list[Task] = []
 
@@ -83,11 +84,11 @@ def examine_installed(
         fix = "Install a task's distribution, such as tasks/task1"
         return [] if tasks else [Finding("tasks", "fail", "none", fix)]
 
-    return [*_checked("tasks", listed), *examine(tasks, manager, settings, device)]
+    return [*_checked("tasks", listed), *examine(tasks, manager, settings, options)]
 
 
 def examine(
-    tasks: Iterable[Task], manager: pluggy.PluginManager, settings: Settings, device: str = "auto"
+    tasks: Iterable[Task], manager: pluggy.PluginManager, settings: Settings, options: RunOptions
 ) -> list[Finding]:
     """Run all checks; one that fails with an error, whatever it is, is a finding, too.
 
@@ -98,9 +99,9 @@ def examine(
         tasks: those whose weights are looked for, and which are tried.
         manager: the plugins.
         settings: the environment.
-        device: as :func:`~gc_panther.runtime.device.select_device` takes it.
+        options: device and weights.
     """
-    devices = _checked("device", lambda: _device(settings, device))
+    devices = _checked("device", lambda: _device(options))
     findings = [
         *_checked("distributions", _distributions),
         *devices,
@@ -120,13 +121,13 @@ def examine(
             fix = "Its author has to change its interfaces; other tasks are not concerned"
             findings.append(Finding(f"sockets {task.name}", "fail", "; ".join(problems), fix))
             continue
-        weights = _checked(f"weights {task.name}", partial(_weights, task, settings))
+        weights = _checked(f"weights {task.name}", partial(_weights, task, settings, options))
         findings += weights
         if usable and all(finding.verdict != "fail" for finding in weights):
             findings += _checked(
-                f"precision {task.name}", partial(_precision, task, settings, device)
+                f"precision {task.name}", partial(_precision, task, settings, options)
             )
-            findings.append(_trial(task, manager, settings, device))
+            findings.append(_trial(task, manager, settings, options))
     return findings
 
 
@@ -165,9 +166,9 @@ def _distributions() -> list[Finding]:
     return findings
 
 
-def _device(settings: Settings, device: str) -> list[Finding]:
+def _device(options: RunOptions) -> list[Finding]:
     try:
-        chosen = select_device(device, require_gpu=settings.require_gpu)
+        chosen = select_device(options.device, require_gpu=options.require_gpu)
     except GCPantherError as error:
         return [Finding("device", "fail", error.what, error.fix)]
     except ImportError as error:
@@ -176,9 +177,9 @@ def _device(settings: Settings, device: str) -> list[Finding]:
     return [shown, *(Finding("device", "warn", warning) for warning in chosen.warnings)]
 
 
-def _precision(task: Task, settings: Settings, device: str) -> list[Finding]:
+def _precision(task: Task, settings: Settings, options: RunOptions) -> list[Finding]:
     """A row for each nnU-Net of a task, on a GPU: what its passes are computed in."""
-    chosen = select_device(device, require_gpu=settings.require_gpu)
+    chosen = select_device(options.device, require_gpu=options.require_gpu)
     if chosen.name == "cpu":
         return []
     from gc_panther.nnunet.inference.ensemble import precision_of
@@ -186,7 +187,7 @@ def _precision(task: Task, settings: Settings, device: str) -> list[Finding]:
 
     findings = []
     for model in task.models:
-        folder = find_model(model, weight_roots(settings), task)
+        folder = find_model(model, weight_roots(settings, options.model_dir), task)
         if model.folds or is_model_folder(folder):
             choice = precision_of(open_model_folder(folder, model.folds), chosen.name)
             found = f"{choice.precision}: {choice.reason}" if choice.reason else choice.precision
@@ -274,13 +275,14 @@ def _interface(api: str, port: int = PORT) -> list[Finding]:
         return [Finding("interface", "fail", why, "Stop what listens there")]
 
 
-def _trial(task: Task, manager: pluggy.PluginManager, settings: Settings, device: str) -> Finding:
+def _trial(
+    task: Task, manager: pluggy.PluginManager, settings: Settings, options: RunOptions
+) -> Finding:
     """Load the networks and segment noise, while nothing can be reached over a network."""
     check, begin = f"offline trial {task.name}", time.perf_counter()
     with _no_network() as asked:
         try:
-            choices = Choices(device=device, require_gpu=settings.require_gpu)
-            with Engine(task, manager, settings, choices) as engine:
+            with Engine(task, manager, settings, Choices(options)) as engine:
                 engine.self_test()
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; others are tried
             if not asked:
@@ -338,7 +340,7 @@ def _folder(name: str, place: Path, *, write: bool = False) -> Finding:
     return Finding(name, "ok", str(place))
 
 
-def _weights(task: Task, settings: Settings) -> list[Finding]:
+def _weights(task: Task, settings: Settings, options: RunOptions) -> list[Finding]:
     """A row for each model; those of other libraries than nnU-Net are opened by the trial only."""
     from gc_panther.nnunet.model.folder import is_model_folder, open_model_folder
 
@@ -346,7 +348,7 @@ def _weights(task: Task, settings: Settings) -> list[Finding]:
     for model in task.models:
         check = f"weights {model.name}"
         try:
-            folder = find_model(model, weight_roots(settings), task)
+            folder = find_model(model, weight_roots(settings, options.model_dir), task)
             identity, shown = read_identity(folder), ""
             if model.folds or is_model_folder(folder):
                 opened = open_model_folder(folder, model.folds)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,94 +12,126 @@ import typer
 from gc_panther import interruption
 from gc_panther.console import say
 from gc_panther.errors import UserError
-from gc_panther.options import GivenOptions, inference_options
-from gc_panther.settings import VARIABLES, Settings, read_settings
-from gc_panther.text import count
+from gc_panther.flags import Given, with_options
+from gc_panther.options import Options, RunOptions, declared, merged_options, read_options
+from gc_panther.settings import Settings
+from gc_panther.text import alternatives, count
 
 if TYPE_CHECKING:
     import pluggy
 
+    from gc_panther.session import Choices
     from gc_panther.task import Task
 
-TaskOption = Annotated[
-    str | None, typer.Option("--task", help="The task.", show_default="$GC_PANTHER_TASK")
-]
-InputOption = Annotated[
-    Path | None, typer.Option("--input", help="Input folder.", show_default="/input")
-]
-OutputOption = Annotated[
-    Path | None, typer.Option("--output", help="Output folder.", show_default="/output")
-]
+TaskArgument = Annotated[str, typer.Argument(help="The task.")]
 ReportOption = Annotated[Path | None, typer.Option(help="Write the run report (JSON).")]
 
+#: Started by a person, and by the platform.
+BY_HAND, ON_PLATFORM = (RunOptions,), (Settings, RunOptions)
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to ``app``."""
-    for command in (run, serve, predict, cohort):
-        app.command()(interruption.stopping_at_safe_points(command))
+
+def register(app: typer.Typer, manager: pluggy.PluginManager) -> None:
+    """Add the commands to ``app``, with the options of the installed tasks."""
+    on_platform, by_hand = (run, serve), (predict, cohort)
+    try:
+        of_tasks = task_options(manager).values()
+        with_flags = [
+            *(with_options(*ON_PLATFORM, *of_tasks, on_platform=True)(one) for one in on_platform),
+            *(with_options(*BY_HAND, *of_tasks)(one) for one in by_hand),
+        ]
+    except Exception as error:  # noqa: BLE001 - a plugin's fault; other commands work without it
+        for command in (*on_platform, *by_hand):
+            _register_failing(app, command, error)
+    else:
+        for command in with_flags:
+            app.command()(interruption.stopping_at_safe_points(command))
     app.command()(submit)
 
 
-@inference_options
-def run(
-    task: TaskOption = None,
-    input_path: InputOption = None,
-    output_path: OutputOption = None,
-    report: ReportOption = None,
-    *,
-    given: GivenOptions,
-) -> None:
+def check_environment(manager: pluggy.PluginManager) -> None:
+    """Refuse a variable that is not valid, whatever the command: it would be so for the next.
+
+    Raises:
+        UserError: the message names the variable.
+    """
+    groups: list[type[Options]] = [*ON_PLATFORM]
+    # What is wrong with a plugin is said by the commands that need it.
+    with suppress(Exception):
+        groups += task_options(manager).values()
+    for group in groups:
+        read_options(group)
+
+
+def task_options(manager: pluggy.PluginManager) -> dict[str, type[Options]]:
+    """The options of each installed task, by its name.
+
+    Raises:
+        PluginError: a plugin's tasks or options cannot be used together with the others.
+    """
+    from gc_panther.plugins import registered_tasks
+
+    of_tasks = {name: task.Options for name, task in registered_tasks(manager).items()}
+    core = [("gc-panther", group) for group in ON_PLATFORM]
+    merged_options([*core, *((f"the task {name}", group) for name, group in of_tasks.items())])
+    return of_tasks
+
+
+def _register_failing(app: typer.Typer, command: Callable[..., None], error: Exception) -> None:
+    """Add a command that ends in an error, whatever it is given."""
+
+    def fail() -> None:
+        raise error
+
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+    app.command(command.__name__, help=command.__doc__, context_settings=anything)(fail)
+
+
+def run(given: Given, report: ReportOption = None) -> None:
     """Segment one case as on the platform: from the input folder to the output folder."""
     from gc_panther.commands.run import run as run_case
     from gc_panther.plugins import create_plugin_manager
 
-    settings = read_settings()
+    settings = given.read(Settings)
     manager = create_plugin_manager()
-    choices = given.choices(settings, never_empty=True)
+    task = _platform_task(manager, given, settings)
     result = run_case(
-        _chosen_task(manager, task, settings),
+        task,
         manager,
         settings,
-        choices,
-        input_path=input_path or settings.input,
-        output_path=output_path or settings.output,
+        _choices(given, task, manager),
+        input_path=settings.input,
+        output_path=settings.output,
         report_path=report,
     )
     _print_volumes(result)
 
 
-@inference_options
 def serve(
-    task: TaskOption = None,
-    input_path: InputOption = None,
-    output_path: OutputOption = None,
+    given: Given,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 4743,
-    *,
-    given: GivenOptions,
 ) -> None:
     """Load the networks once and segment a case at each POST /invoke, as the platform sends it."""
     from gc_panther.commands.serve import serve as serve_cases
     from gc_panther.plugins import create_plugin_manager
 
-    settings = read_settings()
+    settings = given.read(Settings)
     manager = create_plugin_manager()
-    choices = given.choices(settings, never_empty=True)
+    task = _platform_task(manager, given, settings)
     serve_cases(
-        _chosen_task(manager, task, settings),
+        task,
         manager,
         settings,
-        choices,
-        input_path=input_path or settings.input,
-        output_path=output_path or settings.output,
+        _choices(given, task, manager),
+        input_path=settings.input,
+        output_path=settings.output,
         host=host,
         port=port,
     )
 
 
-@inference_options
 def predict(
-    task: Annotated[str, typer.Argument(help="The task.")],
+    task: TaskArgument,
     image: Annotated[Path, typer.Argument(help="The image, such as scan.nii.gz or scan.mha.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The mask to write.")],
     report: ReportOption = None,
@@ -105,20 +139,19 @@ def predict(
         Path | None, typer.Option(help="Write a picture of the mask over the image (PNG).")
     ] = None,
     *,
-    given: GivenOptions,
+    given: Given,
 ) -> None:
     """Segment an image file."""
     from gc_panther.commands.predict import predict as predict_file
     from gc_panther.plugins import create_plugin_manager, find_task
 
-    settings = read_settings()
     manager = create_plugin_manager()
-    choices = given.choices(settings, never_empty=False)
+    chosen = find_task(manager, task)
     result = predict_file(
-        find_task(manager, task),
+        chosen,
         manager,
-        settings,
-        choices,
+        given.read(Settings),
+        _choices(given, chosen, manager),
         image_path=image,
         mask_path=output,
         report_path=report,
@@ -128,9 +161,8 @@ def predict(
     say(f"mask: {output}")
 
 
-@inference_options
 def cohort(
-    task: Annotated[str, typer.Argument(help="The task.")],
+    task: TaskArgument,
     images: Annotated[Path, typer.Argument(help="A folder, searched with its subfolders.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the masks.")],
     keep: Annotated[
@@ -152,7 +184,7 @@ def cohort(
         bool, typer.Option("--pictures", help="Also write pictures of the masks (PNG).")
     ] = False,
     *,
-    given: GivenOptions,
+    given: Given,
 ) -> None:
     """Segment all images of a folder, with a table of what came out.
 
@@ -166,14 +198,13 @@ def cohort(
 
     if keep and overwrite:
         raise UserError("--continue and --overwrite exclude each other", fix="Give one of them")
-    settings = read_settings()
     manager = create_plugin_manager()
-    choices = given.choices(settings, never_empty=False)
+    chosen = find_task(manager, task)
     outcomes = segment_cohort(
-        find_task(manager, task),
+        chosen,
         manager,
-        settings,
-        choices,
+        given.read(Settings),
+        _choices(given, chosen, manager),
         image_folder=images,
         mask_folder=output,
         keep=keep,
@@ -208,16 +239,47 @@ def submit(
     print(f"mask: {submit_image(submission)}")
 
 
-def _chosen_task(manager: pluggy.PluginManager, name: str | None, settings: Settings) -> Task:
+def _platform_task(manager: pluggy.PluginManager, given: Given, settings: Settings) -> Task:
     """The task of ``--task`` or of its variable."""
     from gc_panther.plugins import find_task
 
-    variable, _ = VARIABLES["task"]
-    if name:
-        return find_task(manager, name)
+    option = declared(Settings)["task"]
     if not settings.task:
-        raise UserError("no task was chosen", fix=f"Give --task or set {variable}")
-    return find_task(manager, settings.task, where=variable)
+        raise UserError(
+            "no task was chosen", fix=f"Give {option.flags[0]} or set {option.variable}"
+        )
+    where = "" if "task" in given.values else option.variable
+    return find_task(manager, settings.task, where=where)
+
+
+def _choices(given: Given, task: Task, manager: pluggy.PluginManager) -> Choices:
+    """What the command line, the environment and the defaults choose for a task.
+
+    Raises:
+        UserError: a value is not valid, or the task has no such option.
+    """
+    from gc_panther.runtime.info import process_start
+    from gc_panther.session import Choices
+
+    for name, value in given.values.items():
+        if not any(name in declared(group) for group in (*ON_PLATFORM, task.Options)):
+            others = {
+                other: declared(group)
+                for other, group in task_options(manager).items()
+                if name in declared(group)
+            }
+            flag = next(iter(others.values()))[name].flag_of(value)
+            raise UserError(
+                f"the task {task.name} has no option {flag}",
+                fix=f"Leave it out; it is an option of {alternatives(others)}",
+            )
+    run = given.read(RunOptions)
+    if run.model_dir and "model_dir" not in given.values and not run.model_dir.exists():
+        raise UserError(
+            f"{declared(RunOptions)['model_dir'].variable} names a folder that does not exist",
+            where=run.model_dir,
+        )
+    return Choices(run, given.read(task.Options), started=process_start())
 
 
 def _print_volumes(report: dict[str, Any]) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gc_panther.options import FoldsOption
-from gc_panther.settings import parse_folds
+from gc_panther.flags import Given, with_options
+from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.text import count
 
 
@@ -17,13 +17,14 @@ def register(app: typer.Typer) -> None:
     app.command()(pack)
 
 
+@with_options(NnUNetOptions, only=("folds",))
 def pack(
     model_folder: Annotated[Path, typer.Argument(help="nnU-Net's folder of the trained folds.")],
     out: Annotated[Path, typer.Argument(help="The pack to make.")],
+    given: Given,
     half: Annotated[
         bool, typer.Option("--half", help="Half precision, for deployment on GPUs.")
     ] = False,
-    folds: FoldsOption = None,
     kind: Annotated[
         str | None, typer.Option(help="demonstration (trained on synthetic images) or trained.")
     ] = None,
@@ -36,7 +37,9 @@ def pack(
     from gc_panther.nnunet.model.folder import open_model_folder
     from gc_panther.nnunet.model.pack import sizes
 
-    model = open_model_folder(model_folder, parse_folds(folds, "--folds") if folds else None)
+    # A variable is meant for what runs: a pack has all folds unless this command names some.
+    folds = given.read(NnUNetOptions, environ={}).folds
+    model = open_model_folder(model_folder, folds)
     identity = changed_identity(model.identity, kind=kind, title=title, licence=licence)
     manifest = pack_model(model, out, half=half, identity=identity)
     size = sizes(model, manifest)

@@ -40,6 +40,7 @@ def run_report(
     *,
     device: Mapping[str, Any],
     models: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Describe one finished case.
@@ -50,6 +51,7 @@ def run_report(
         segmentation: the checked result; its details become keys of the report.
         device: name, description and notes of the device.
         models: path, digest, kind, title, licence and card of each model, by name.
+        options: name and value of what the user chose or left at its default.
         seconds: wall time of each stage, and ``total``.
     """
     geometry = segmentation.mask.geometry
@@ -74,6 +76,7 @@ def run_report(
         "versions": dict(installed_versions()),
         "device": dict(device),
         "models": {name: dict(facts) for name, facts in models.items()},
+        "options": dict(options),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "labels": volumes,
         "notes": list(segmentation.notes),

@@ -3,7 +3,6 @@
 import pytest
 
 from gc_panther.runtime.info import information, installed_version
-from gc_panther.settings import read_settings
 from gc_panther.task import ModelRequirement
 
 
@@ -23,6 +22,5 @@ def test_a_model_that_is_missing_or_damaged_is_described(tmp_path, toy_plugin, m
         folder.mkdir()
         (folder / "plans.json").write_text("{}")
         (folder / "pack.json").write_text(manifest)
-    settings = read_settings({"GC_PANTHER_RESOURCES": str(tmp_path)})
-    (found,) = information([task], settings, [])["tasks"]
+    (found,) = information([task], [], {"GC_PANTHER_RESOURCES": str(tmp_path)})["tasks"]
     assert said in found["weights"]["task"]["description"]
