@@ -17,13 +17,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from gc_panther.errors import PluginError, UserError
@@ -175,9 +169,11 @@ class Declared:
         if self.option.shown_default:
             return self.option.shown_default
         value = self.default(on_platform=on_platform)
+        if value is None:
+            return ""
         if self.is_boolean:
             return self.flag_of(value) if self.flags else str(int(value))
-        return "" if value is None else str(value)
+        return str(value)
 
     def flag_of(self, value: str | bool) -> str:
         """The flag that was given for a value."""
@@ -226,8 +222,17 @@ class RunOptions(Options):
 
 @cache
 def declared(options: type[Options]) -> Mapping[str, Declared]:
-    """The options of a class, by name, those of its bases first."""
-    return {
+    """The options of a class, by name, those of its bases first.
+
+    Raises:
+        PluginError: it is no class of options, or a boolean has a flag for one direction only.
+    """
+    if not issubclass(options, Options):
+        raise PluginError(
+            f"{options.__qualname__} is not a subclass of gc_panther.options.Options",
+            where=options.__module__,
+        )
+    found = {
         name: Declared(
             name,
             next(one for one in options.__mro__ if name in get_annotations(one)),
@@ -236,6 +241,14 @@ def declared(options: type[Options]) -> Mapping[str, Declared]:
         )
         for name, info in options.model_fields.items()
     }
+    for name, one in found.items():
+        if one.is_boolean and len(one.flags) == 1:
+            raise PluginError(
+                f"the option {name} has a flag for one direction only",
+                where=f"{options.__module__}.{options.__qualname__}",
+                fix=f"Write it as {one.flags[0]}/--no-{name.replace('_', '-')}",
+            )
+    return found
 
 
 def read_options(

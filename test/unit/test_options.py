@@ -195,6 +195,19 @@ def test_an_option_needs_a_default() -> None:
             threshold: float
 
 
+def test_a_boolean_needs_a_flag_for_each_direction() -> None:
+    class OneWay(Options):
+        fast: Annotated[bool, Option(flag="--fast")] = False
+
+    with pytest.raises(PluginError, match=r"fast has a flag for one direction.*--fast/--no-fast"):
+        declared(OneWay)
+
+
+def test_only_options_are_options() -> None:
+    with pytest.raises(PluginError, match="dict is not a subclass"):
+        declared(dict)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("group", "one"), named(ALL))
 def test_every_option_has_a_help_text(group: Any, one: Any) -> None:
     assert one.help.endswith(".")
