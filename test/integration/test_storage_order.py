@@ -55,7 +55,8 @@ def stored_as(volume_lps, order, signs):
 
 def segmenter_of(name, models, scratch, **options):
     task = find_task(create_plugin_manager(), name)
-    return task, task.load(Runtime("cpu", PantherOptions(**options), models, scratch))
+    chosen = PantherOptions(never_empty=True, **options)
+    return task, task.load(Runtime("cpu", chosen, models, scratch))
 
 
 def segment(task, segmenter, volume):
