@@ -18,7 +18,6 @@ from typing import Any
 
 import pluggy
 
-from gc_panther.commands.serve import PORT
 from gc_panther.errors import GCPantherError
 from gc_panther.findings import Finding, checked, failure
 from gc_panther.hardware import Device
@@ -200,12 +199,16 @@ def _image_size(root: Path) -> Finding:
     return Finding("image size", "ok" if good else "fail", shown, "" if good else fix)
 
 
-def _interface(api: str, port: int = PORT) -> list[Finding]:
+def _interface(api: str, port: int | None = None) -> list[Finding]:
     """What the platform will ask this container."""
     if api == "exec":
         return [Finding("interface", "ok", "exec: one case per start")]
     if api != "invoke":
         return []
+    if port is None:
+        from gc_panther.commands.serve import PORT
+
+        port = PORT
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
             return [Finding("interface", "ok", f"invoke: healthy on port {port} ({answer.status})")]
