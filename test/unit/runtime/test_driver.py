@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pynvml
 import pytest
 
 from gc_panther.hardware import Driver, Gpu
@@ -96,6 +97,13 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Any:
         return stand_in
 
     return put
+
+
+def test_the_stand_in_has_the_names_of_nvmls_functions() -> None:
+    names = {name for name in vars(Nvml) if name.startswith("nvml")}
+    assert len(names) == 10
+    assert names <= vars(pynvml).keys()
+    assert issubclass(pynvml.NVMLError, Exception)
 
 
 def numbers(found: Driver | None) -> list[str]:
