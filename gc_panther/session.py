@@ -21,10 +21,10 @@ from gc_panther.errors import InputError, UserError, clear_memory_errors
 from gc_panther.options import Options, RunOptions, as_report
 from gc_panther.platform.outputs import check_mask
 from gc_panther.platform.sockets import check_served
-from gc_panther.plugins import plugin_of
+from gc_panther.plugins import installed_versions, plugin_of
 from gc_panther.progress import InterruptibleProgress
 from gc_panther.report.run_report import run_report
-from gc_panther.runtime.device import select_device
+from gc_panther.runtime.device import device_for
 from gc_panther.runtime.weights import (
     ModelRecord,
     find_models,
@@ -115,7 +115,8 @@ class Engine:
         explicit = choices.run.model_dir is not None
         folders = find_models(task, roots, explicit=explicit) if task.models else {}
         self.models: Mapping[str, ModelRecord] = model_records(folders)
-        self._device = select_device(choices.run.device, require_gpu=choices.run.require_gpu)
+        run = choices.run
+        self._device = device_for(task, manager, run.device, require_gpu=run.require_gpu)
         logger.info("%s on %s", task.name, self._device.description)
         for warning in self._device.warnings:
             logger.warning(warning)
@@ -217,6 +218,7 @@ class Engine:
             },
             models={name: record.facts() for name, record in self.models.items()},
             options=as_report(self._run_options, self._options),
+            versions=installed_versions(self._manager),
             seconds={
                 "load": self._load_seconds,
                 **clock.seconds,

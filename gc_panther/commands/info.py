@@ -55,8 +55,7 @@ def info(
     from gc_panther.runtime.info import information
 
     manager = create_plugin_manager()
-    plugins = [name for name, _ in manager.list_name_plugin()]
-    facts = information(registered_tasks(manager).values(), plugins)
+    facts = information(registered_tasks(manager).values(), manager)
     if as_json:
         print(json.dumps(facts, indent=2))
         return
@@ -86,13 +85,14 @@ def doctor(
 
     # Nothing but JSON goes to stdout then, from what is imported here neither.
     with _only_errors_logged() if as_json else nullcontext():
-        from gc_panther.commands.doctor import Finding, examine_installed
+        from gc_panther.commands.doctor import examine_installed
+        from gc_panther.findings import failure
         from gc_panther.plugins import create_plugin_manager
 
         broken: dict[str, PluginError] = {}
         manager = create_plugin_manager(broken=broken)
         findings = [
-            *(Finding(f"plugin {name}", "fail", e.what, e.fix) for name, e in broken.items()),
+            *(failure(f"plugin {name}", error) for name, error in broken.items()),
             *examine_installed(manager, read_settings(), given.read(RunOptions)),
         ]
     if as_json:
@@ -104,7 +104,7 @@ def doctor(
             verdict = Text(finding.verdict, style=colours[finding.verdict])
             table.add_row(finding.check, verdict, finding.found, finding.fix)
         Console(markup=False).print(table)
-    failed = [finding.check for finding in findings if finding.verdict == "fail"]
+    failed = [finding.check for finding in findings if finding.failed]
     if failed:
         raise GCPantherError(f"not ready: {', '.join(failed)}", fix="The table says what to do")
 

@@ -1,7 +1,8 @@
-"""Registers what PANTHER's layer adds; whatever is heavy is imported when it is needed."""
+"""Registers PANTHER's layer; whatever is heavy is imported when it is needed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gc_panther.hookspecs import hookimpl
@@ -20,3 +21,9 @@ def gc_panther_commands(app: typer.Typer) -> None:
     app.add_typer(phantom.app, name="phantom", help="Make digital abdominal MR phantoms.")
     app.add_typer(data.app, name="dataset", help="Check and import training data.")
     evaluation.register(app)
+
+
+@hookimpl
+def gc_panther_distributions() -> Iterable[str]:
+    """List what the metrics are computed with."""
+    return ["surface-distance"]

@@ -4,40 +4,32 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping
-from importlib import metadata
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+
+import pluggy
 
 from gc_panther import __version__
 from gc_panther.errors import WeightsError
 from gc_panther.model_identity import describe_model, read_identity
 from gc_panther.options import Options, RunOptions, environment_values, read_options
+from gc_panther.plugins import installed_versions
 from gc_panther.runtime.weights import find_model, weight_roots
 from gc_panther.settings import Settings
 from gc_panther.task import ModelRequirement, Task
 
-#: Distributions a bug report should name.
-DISTRIBUTIONS = (
-    "torch",
-    "nnunetv2",
-    "SimpleITK",
-    "numpy",
-    "evalutils",
-    "pluggy",
-    "surface-distance",
-    "mrsegmentator",
-)
-
 
 def information(
-    tasks: Collection[Task], plugins: Iterable[str], environ: Mapping[str, str] | None = None
+    tasks: Collection[Task],
+    manager: pluggy.PluginManager,
+    environ: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Collect versions, tasks, weights and settings as JSON-compatible values.
 
     Args:
         tasks: the installed ones.
-        plugins: the names of the installed ones.
+        manager: the plugins.
         environ: instead of the process's environment.
 
     Raises:
@@ -49,8 +41,8 @@ def information(
     )
     return {
         "gc_panther": __version__,
-        "versions": {name: installed_version(name) for name in DISTRIBUTIONS},
-        "plugins": sorted(plugins),
+        "versions": installed_versions(manager),
+        "plugins": sorted(name for name, _ in manager.list_name_plugin()),
         "tasks": [{**task.describe(), "weights": _weights_of(task, roots)} for task in tasks],
         "settings": {
             variable.removeprefix("GC_PANTHER_").lower(): {"variable": variable, "value": value}
@@ -78,14 +70,6 @@ def _found(model: ModelRequirement, roots: tuple[Path, ...], task: Task) -> dict
         **identity.model_dump(),
         "description": describe_model(path, identity),
     }
-
-
-def installed_version(name: str) -> str | None:
-    """Version of a distribution, or None where it is not installed."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def process_start() -> float:
