@@ -28,8 +28,9 @@ from gc_panther.nnunet.inference.precision import (
 )
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.network import build_network, fitting_plans
+from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.settings import bundled_resources
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.task import CaseRun
 
 pytestmark = pytest.mark.gpu
 
@@ -48,7 +49,7 @@ def image(size=(90, 84, 70)):
 
 
 def ensemble(folder, device, **options):
-    options = InferenceOptions(**{"backend": "torch", **options})
+    options = NnUNetOptions(**{"backend": "torch", **options})
     return Ensemble(open_model_folder(folder), device=device, options=options)
 
 
@@ -210,7 +211,7 @@ def test_bundled_models_give_stock_labels(gpu, name, combine, tmp_path):
     case = to_lps(read_image(next(Path(f"test/cases/{name}/input/images").rglob("*.mha"))))
     stock = stock_labels(with_stock_trainer(folder, tmp_path / name), (0, 1), case, combine, gpu)
     loaded = Ensemble(
-        open_model_folder(folder, (0, 1)), device=gpu, options=InferenceOptions(combine=combine)
+        open_model_folder(folder, (0, 1)), device=gpu, options=NnUNetOptions(combine=combine)
     )
     labels = loaded.predict(case, CaseRun()).labels_zyx
     assert (stock > 0).any()
