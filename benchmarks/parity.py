@@ -36,12 +36,14 @@ from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import bounding_box
+from gc_panther.nnunet.device import torch_device
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.options import Backend, Combine, NnUNetOptions
+from gc_panther.options import RunOptions
 from gc_panther.panther.labels import tumour_label
-from gc_panther.runtime.device import select_device
 from gc_panther.session import Choices
-from gc_panther.task import Backend, CaseRun, Combine, InferenceOptions, Runtime
+from gc_panther.task import CaseRun, Runtime
 
 #: What counts as equal on a CPU: the part of the voxels that may differ, and the tumour's Dice.
 CPU_LIMITS = (1e-5, 0.9995)
@@ -108,7 +110,7 @@ def compare_ensemble(
     for combine in COMBINE:
         stock = stock_labels(stock_folder, folds, volume, combine, device)
         for backend in backends:
-            options = InferenceOptions(combine=combine, backend=backend)
+            options = NnUNetOptions(combine=combine, backend=backend)
             ours = Ensemble(model, device=device, options=options).predict(volume, CaseRun())
             what = f"{combine}, {backend}"
             rows.append(compare(case, what, ours.labels_zyx, stock, tumour, device))
@@ -129,7 +131,7 @@ def compare_localizer(
     with tempfile.TemporaryDirectory() as scratch:
         own = with_stock_trainer(folder, Path(scratch) / "mrsegmentator")
         os.environ["MRSEG_WEIGHTS_PATH"] = str(own)
-        localizer = Localizer(Runtime(device, InferenceOptions(), models, Path(scratch)))
+        localizer = Localizer(Runtime(device, NnUNetOptions(), models, Path(scratch)))
         ours = localizer.find(volume, CaseRun()).mask.array_zyx
         searched = Path(scratch) / "image.mha"
         write_image(resample(volume, SPACING_XYZ), searched, compress=False)
@@ -191,12 +193,12 @@ def main() -> int:
     parser.add_argument("--update-docs", action="store_true")
     arguments = parser.parse_args()
 
-    device = select_device(arguments.device).name
+    device = torch_device(arguments.device).name
     backends = arguments.backends if device == "cpu" else ["torch"]
     equal, tables = True, [f"{machine(device)}.", ""]
     for name in arguments.tasks:
         rows: list[Row] = []
-        task = WarmTask(name, Choices(model_dir=arguments.model_dir))
+        task = WarmTask(name, Choices(RunOptions(model_dir=arguments.model_dir)))
         wanted = next(model for model in task.task.models if model.name == name)
         # nnU-Net and MRSegmentator print; stdout is for the tables.
         with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as scratch:

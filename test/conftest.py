@@ -217,6 +217,7 @@ def toy_plugin() -> Any:
 
     from gc_panther.case import Segmentation, Volume
     from gc_panther.hookspecs import hookimpl
+    from gc_panther.nnunet.options import NnUNetOptions
     from gc_panther.task import Interface, Socket, Task
 
     plugin = types.SimpleNamespace(
@@ -245,6 +246,7 @@ def toy_plugin() -> Any:
         title = "Toy"
         interfaces = (Interface((image,), (output,)),)
         models = ()
+        Options = NnUNetOptions
 
         def load(self, runtime: Any) -> ToySegmenter:
             plugin.runtime = runtime

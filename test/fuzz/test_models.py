@@ -36,9 +36,10 @@ from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.inference.openvino_graph import GRAPH_FILE, Graph
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.pack import write_pack
+from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.runtime.archives import unpack
 from gc_panther.runtime.weights import model_digest
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.task import CaseRun
 
 #: Beyond what the test's process has; a tiny model needs some MiB.
 MEMORY = 1 << 30
@@ -296,7 +297,7 @@ def load(folder: Path, models: Models, may_differ: bool) -> None:
         # The graph is made anew then.
         with contextlib.suppress(OSError, ValueError):
             Graph.from_json((folder / GRAPH_FILE).read_text())
-    options = InferenceOptions(mirroring=False, backend="torch")
+    options = NnUNetOptions(mirroring=False, backend="torch")
     ensemble = Ensemble(model, device="cpu", options=options)
     weights = ensemble._folds._weights[0]
     assert weights.keys() == models.good.keys()

@@ -16,6 +16,7 @@ from gc_panther.case import Geometry, Volume
 from gc_panther.errors import GCPantherError
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
+from gc_panther.nnunet.device import torch_device
 from gc_panther.nnunet.inference.backends import TorchRunner
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.inference.precision import (
@@ -27,9 +28,9 @@ from gc_panther.nnunet.inference.precision import (
 )
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.network import build_network, fitting_plans
-from gc_panther.runtime.device import select_device
+from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.settings import bundled_resources
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.task import CaseRun
 
 pytestmark = pytest.mark.gpu
 
@@ -48,7 +49,7 @@ def image(size=(90, 84, 70)):
 
 
 def ensemble(folder, device, **options):
-    options = InferenceOptions(**{"backend": "torch", **options})
+    options = NnUNetOptions(**{"backend": "torch", **options})
     return Ensemble(open_model_folder(folder), device=device, options=options)
 
 
@@ -67,7 +68,7 @@ def network_of(folder):
 
 
 def test_the_gpu_is_found():
-    chosen = select_device("auto", require_gpu=True)
+    chosen = torch_device("auto", require_gpu=True)
     assert chosen.name == "cuda:0"
     assert "GiB free" in chosen.description
 
@@ -210,7 +211,7 @@ def test_bundled_models_give_stock_labels(gpu, name, combine, tmp_path):
     case = to_lps(read_image(next(Path(f"test/cases/{name}/input/images").rglob("*.mha"))))
     stock = stock_labels(with_stock_trainer(folder, tmp_path / name), (0, 1), case, combine, gpu)
     loaded = Ensemble(
-        open_model_folder(folder, (0, 1)), device=gpu, options=InferenceOptions(combine=combine)
+        open_model_folder(folder, (0, 1)), device=gpu, options=NnUNetOptions(combine=combine)
     )
     labels = loaded.predict(case, CaseRun()).labels_zyx
     assert (stock > 0).any()

@@ -18,9 +18,10 @@ from gc_panther.imaging.roi import bounding_box, crop
 from gc_panther.nnunet.inference import backends
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.panther.labels import tumour_label
 from gc_panther.settings import bundled_resources
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.task import CaseRun
 
 #: name -> (size, spacing) along x, y, z; the tiny model's spacing is 2 × 2 × 4 mm.
 GEOMETRIES = {
@@ -83,7 +84,7 @@ class Stock:
 
 
 def ours(model, volume, **options):
-    options = InferenceOptions(**{"backend": "torch", **options})
+    options = NnUNetOptions(**{"backend": "torch", **options})
     loaded = Ensemble(model, device="cpu", options=options)
     return loaded.predict(volume, CaseRun())
 

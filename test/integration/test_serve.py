@@ -29,6 +29,7 @@ from gc_panther.commands import serve
 from gc_panther.commands.serve import InvokeServer
 from gc_panther.errors import ProcessingError, UserError
 from gc_panther.imaging.images import read_image
+from gc_panther.options import RunOptions
 from gc_panther.session import Choices, Engine
 from gc_panther.settings import read_settings
 
@@ -70,7 +71,7 @@ def served(toy_plugin: Any, toy_input: Path, tmp_path: Path) -> Iterator[SimpleN
     process = serve.platform_cases(task, manager, toy_input, output)
     with (
         InvokeServer(process, port=0) as server,
-        Engine(task, manager, read_settings({}), Choices(device="cpu")) as engine,
+        Engine(task, manager, read_settings({}), Choices(RunOptions(device="cpu"))) as engine,
     ):
         cases = threading.Thread(target=server.run, args=(engine,))
         yield SimpleNamespace(

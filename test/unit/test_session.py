@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gc_panther.options import RunOptions
 from gc_panther.plugins import create_plugin_manager, find_task
 from gc_panther.session import Choices, Engine
 from gc_panther.settings import read_settings
@@ -14,7 +15,8 @@ from gc_panther.settings import read_settings
 
 def test_the_self_test_leaves_no_time_for_more_than_one_fold(toy_plugin: Any) -> None:
     manager = create_plugin_manager([toy_plugin.hooks])
-    with Engine(find_task(manager, "toy"), manager, read_settings({}), Choices(device="cpu")) as e:
+    choices = Choices(RunOptions(device="cpu"))
+    with Engine(find_task(manager, "toy"), manager, read_settings({}), choices) as e:
         e.self_test()
     (run,) = toy_plugin.runs
     assert run.deadline <= time.perf_counter()
@@ -31,7 +33,8 @@ def test_the_self_test_runs_one_window_of_one_fold(
     """Of each network: five folds with eight mirrored copies would take 40 times as long."""
     manager = create_plugin_manager()
     details = []
-    with Engine(find_task(manager, task), manager, read_settings({}), Choices(device="cpu")) as e:
+    choices = Choices(RunOptions(device="cpu"))
+    with Engine(find_task(manager, task), manager, read_settings({}), choices) as e:
         segment = e._segmenter.segment
 
         def noted(case: Any, run: Any) -> Any:

@@ -26,7 +26,7 @@ from gc_panther.nnunet.inference.precision import (
     precision_on_this_gpu,
     tf32_convolutions,
 )
-from gc_panther.task import Backend
+from gc_panther.nnunet.options import Backend
 
 logger = logging.getLogger(__name__)
 

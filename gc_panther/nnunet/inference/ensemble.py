@@ -30,7 +30,8 @@ from gc_panther.nnunet.inference.windows import Axes, mirror_combinations, windo
 from gc_panther.nnunet.model.estimates import Grids, stages
 from gc_panther.nnunet.model.folder import ModelFolder
 from gc_panther.nnunet.model.network import build_network, fitting_plans
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.task import CaseRun
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Ensemble:
         UserError: the backend that was asked for cannot be used.
     """
 
-    def __init__(self, model: ModelFolder, *, device: str, options: InferenceOptions) -> None:
+    def __init__(self, model: ModelFolder, *, device: str, options: NnUNetOptions) -> None:
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
         self.model = model

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gc_panther.hookspecs import hookimpl
+from gc_panther.panther.options import PantherOptions
 from gc_panther.task import Interface, ModelRequirement, Runtime, Segmenter, Socket, Task
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class Task1(Task):
     title = "Pancreatic tumour on contrast-enhanced T1-weighted MRI (PANTHER task 1)"
     interfaces = (Interface(inputs=(IMAGE,), outputs=(MASK,)),)
     models = (MODEL,)
+    libraries = ("torch",)
     labels = {0: "background", 1: "tumour"}  # noqa: RUF012
+    Options = PantherOptions
 
     def load(self, runtime: Runtime) -> Segmenter:
         """Load the ensemble."""

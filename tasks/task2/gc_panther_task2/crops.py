@@ -19,11 +19,12 @@ from gc_panther.imaging.names import channel_file
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.roi import Box, bounding_box, crop
 from gc_panther.json_files import write_json
+from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.nnunet.training.dataset import LabelledCase
 from gc_panther.nnunet.training.jobs.worker import CallJob
 from gc_panther.nnunet.training.students import SHARES
 from gc_panther.nnunet.training.workspace import Workspace
-from gc_panther.task import CaseRun, InferenceOptions, Runtime
+from gc_panther.task import CaseRun, Runtime
 from gc_panther_task2.localizer import Localizer
 from gc_panther_task2.plugin import LOCALIZER_MODEL
 from gc_panther_task2.roi import MARGIN_MM, find_region
@@ -208,7 +209,7 @@ def crop_to_localizer(
         return
     with tempfile.TemporaryDirectory() as scratch:
         runtime = Runtime(
-            device, InferenceOptions(), {LOCALIZER_MODEL.name: Path(model)}, Path(scratch)
+            device, NnUNetOptions(), {LOCALIZER_MODEL.name: Path(model)}, Path(scratch)
         )
         localizer = Localizer(runtime)
         for number, entry in enumerate(left, start=1):

@@ -71,7 +71,7 @@ class Localizer:
             )
         # infer() uses every fold and adds up logits; the user's folds and combination are for the
         # tumour's networks.
-        options = replace(runtime.options, folds=None, combine="logits")
+        options = runtime.options.model_copy(update={"folds": None, "combine": "logits"})
         self._ensemble = Ensemble(model, device=runtime.device, options=options)
         self._scratch = runtime.scratch
 

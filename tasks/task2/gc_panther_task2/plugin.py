@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gc_panther.hookspecs import hookimpl
+from gc_panther.panther.options import PantherOptions
 from gc_panther.task import Interface, ModelRequirement, Runtime, Segmenter, Socket, Task
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ class Task2(Task):
     title = "Pancreatic tumour on T2-weighted MR-Linac images (PANTHER task 2)"
     interfaces = (Interface(inputs=(IMAGE,), outputs=(MASK,)),)
     models = (MODEL, LOCALIZER_MODEL)
+    libraries = ("torch",)
     labels = {0: "background", 1: "tumour"}  # noqa: RUF012
+    Options = PantherOptions
 
     def load(self, runtime: Runtime) -> Segmenter:
         """Load the localizer and the ensemble."""
@@ -59,6 +62,12 @@ class Task2(Task):
 def gc_panther_tasks() -> list[Task]:
     """Provide task 2."""
     return [Task2()]
+
+
+@hookimpl
+def gc_panther_distributions() -> list[str]:
+    """List what the localizer's label map is read with."""
+    return ["mrsegmentator"]
 
 
 @hookimpl

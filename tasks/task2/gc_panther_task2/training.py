@@ -31,6 +31,7 @@ from gc_panther.nnunet.training.recipe import (
 from gc_panther.nnunet.training.record import Files, model_files
 from gc_panther.nnunet.training.splits import choose_splits, make_splits
 from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.options import RunOptions, read_options
 from gc_panther.panther.data.cases import panther_cases, patient_of
 from gc_panther.panther.data.checks import check_before_training
 from gc_panther.panther.data.layout import DataLayout, data_files
@@ -349,7 +350,8 @@ def _crops(recipe: Task2Recipe, request: TrainingRequest) -> Crops:
         return ReferenceCrops(recipe.margin_mm, recipe.seed)
     if recipe.localizer is not None:
         return LocalizerCrops(request.export / LOCALIZER_MODEL.name)
-    model = find_model(LOCALIZER_MODEL, weight_roots(read_settings()), Task2())
+    roots = weight_roots(read_settings(), read_options(RunOptions).model_dir)
+    model = find_model(LOCALIZER_MODEL, roots, Task2())
     log.info("crops with the localizer in %s", model)
     if request.data is not None and is_demonstration(model):
         log.warning(

@@ -1,7 +1,6 @@
 """What doctor looks at, one check at a time."""
 
 import http.server
-import shutil
 import socket
 import sys
 import threading
@@ -10,13 +9,17 @@ import urllib.request
 import pytest
 
 from gc_panther.commands import doctor
+from gc_panther.errors import DeviceError
+from gc_panther.findings import Finding
+from gc_panther.hardware import Device
 from gc_panther.hookspecs import hookimpl
-from gc_panther.nnunet.inference.precision import Choice, Trial
+from gc_panther.options import RunOptions
 from gc_panther.plugins import create_plugin_manager
-from gc_panther.runtime.device import Device
 from gc_panther.runtime.weights import model_digest
 from gc_panther.settings import read_settings
 from gc_panther.task import Interface, ModelRequirement, Socket, Task
+
+CPU = RunOptions(device="cpu")
 
 
 @pytest.fixture
@@ -91,10 +94,11 @@ def test_no_network_is_reached_and_afterwards_it_is_again():
     assert socket.getaddrinfo("127.0.0.1", 80)
 
 
-class Reaching:
+class Reaching(Task):
     """A task that fetches something when its networks are loaded, or does not load at all."""
 
     name = "reaching"
+    title = "Reaching"
     models = ()
     interfaces = (Interface((Socket("a", "images/a"),), (Socket("b", "images/b"),)),)
 
@@ -103,14 +107,14 @@ class Reaching:
 
 
 def test_a_task_that_needs_the_network_fails_its_trial(toy_manager):
-    found = doctor._trial(Reaching(), toy_manager, read_settings({}), "cpu")
+    found = doctor._trial(Reaching(), toy_manager, read_settings({}), CPU)
     assert found.verdict == "fail"
     assert "192.0.2.1" in found.found
 
 
 def test_a_task_that_works_passes_its_trial(toy_manager, toy_plugin):
     (task,) = toy_plugin.hooks.gc_panther_tasks()
-    found = doctor._trial(task, toy_manager, read_settings({}), "cpu")
+    found = doctor._trial(task, toy_manager, read_settings({}), CPU)
     assert (found.verdict, found.fix) == ("ok", "")
 
 
@@ -126,7 +130,7 @@ class Failing(Reaching):
 def test_a_task_that_raises_is_a_row_and_the_others_go_on(toy_manager, toy_plugin, monkeypatch):
     toy = toy_plugin.hooks.gc_panther_tasks()
     monkeypatch.setattr(doctor, "_scratch", lambda settings: 1 / 0)
-    findings = doctor.examine([Failing(), *toy], toy_manager, read_settings({}), "cpu")
+    findings = doctor.examine([Failing(), *toy], toy_manager, read_settings({}), CPU)
     rows = {finding.check: finding for finding in findings}
     failing, scratch = rows["offline trial failing"], rows["scratch"]
     assert (failing.verdict, failing.found) == ("fail", "LookupError: no such organ")
@@ -142,7 +146,7 @@ def test_a_plugin_that_cannot_list_its_tasks_is_a_row(toy_manager):
             raise LookupError("no list")
 
     toy_manager.register(Broken())
-    rows = {f.check: f for f in doctor.examine_installed(toy_manager, read_settings({}), "cpu")}
+    rows = {f.check: f for f in doctor.examine_installed(toy_manager, read_settings({}), CPU)}
     assert (rows["tasks"].verdict, rows["tasks"].found) == ("fail", "LookupError: no list")
     assert rows["scratch"].verdict == "ok"
 
@@ -156,45 +160,57 @@ def test_a_task_without_its_package_says_which(toy_manager, monkeypatch):
 
     # As Python treats a module that must not be imported.
     monkeypatch.setitem(sys.modules, "mrsegmentator", None)
-    found = doctor._trial(Dependent(), toy_manager, read_settings({}), "cpu")
+    found = doctor._trial(Dependent(), toy_manager, read_settings({}), CPU)
     assert found.verdict == "fail"
     assert found.found == "the Python package 'mrsegmentator' is not installed"
     assert "requirements" in found.fix
 
 
-def test_the_cpu_of_a_machine_with_a_driver_is_a_warning(monkeypatch):
+def test_the_cpu_of_a_machine_with_a_driver_is_a_warning(toy_manager, toy_plugin, monkeypatch):
     said = "No GPU is used: CUDA 13.0 needs driver 580 or newer"
     device = Device("cpu", "CPU, 2 threads", warnings=(said,))
-    monkeypatch.setattr(doctor, "select_device", lambda *_, **__: device)
-    rows = doctor._device(read_settings({}), "auto")
+    monkeypatch.setattr(doctor, "device_for", lambda *_, **__: device)
+    tasks = toy_plugin.hooks.gc_panther_tasks()
+    rows, chosen = doctor._devices(tasks, toy_manager, RunOptions())
     assert [(row.verdict, row.found) for row in rows] == [("ok", "CPU, 2 threads"), ("warn", said)]
-    assert doctor._precision(OtherModel(), read_settings({}), "auto") == []
+    assert chosen == {"toy": device}
 
 
-@pytest.mark.parametrize(
-    ("choice", "verdict", "found"),
-    [
-        (
-            Choice("half", "", Trial(2e-4, 0.3)),
-            "ok",
-            "half; off by 2.0e-04, 0.30 of float32's time",
-        ),
-        (Choice("float32", "cuDNN is wrong"), "warn", "float32: cuDNN is wrong"),
-    ],
-)
-def test_the_precision_of_each_network_is_a_row(
-    tiny_model_folder, tmp_path, monkeypatch, choice, verdict, found
-):
-    """The GPU and what it measures are stand-ins."""
-    from gc_panther.nnunet.inference import ensemble
+def test_tasks_with_different_devices_have_a_row_each(toy_manager, monkeypatch):
+    def one(task, *_, **__):
+        if task.name == "failing":
+            raise DeviceError("no abacus", fix="Buy one")
+        return Device("cpu", "CPU, 2 threads")
 
-    shutil.copytree(tiny_model_folder(folds=(0,)), tmp_path / "models" / "net")
-    device = Device("cuda:0", "Tesla T4, 15.0 of 16.0 GiB free")
-    monkeypatch.setattr(doctor, "select_device", lambda *_, **__: device)
-    monkeypatch.setattr(ensemble, "precision_on_this_gpu", lambda *_: choice)
-    settings = read_settings({"GC_PANTHER_MODEL_DIR": str(tmp_path / "models")})
-    (row,) = doctor._precision(OtherModel(), settings, "auto")
-    assert (row.check, row.verdict, row.found) == ("precision net", verdict, found)
+    monkeypatch.setattr(doctor, "device_for", one)
+    rows, chosen = doctor._devices([Failing(), Reaching()], toy_manager, RunOptions())
+    assert rows == [
+        Finding("device failing", "fail", "no abacus", "Buy one"),
+        Finding("device reaching", "ok", "CPU, 2 threads"),
+    ]
+    assert list(chosen) == ["reaching"]
+
+
+def test_without_tasks_there_is_a_device_still(toy_manager):
+    rows, chosen = doctor._devices([], toy_manager, CPU)
+    assert [(row.check, row.verdict) for row in rows] == [("device", "ok")]
+    assert chosen == {}
+
+
+def test_what_plugins_find_is_shown_before_the_trial_and_can_prevent_it(toy_manager, toy_plugin):
+    seen = []
+
+    class Examines:
+        @hookimpl
+        def gc_panther_doctor(self, task, models, device):
+            seen.append((task.name, models, device.name))
+            return [Finding("beads", "fail", "missing", "Look for them")]
+
+    toy_manager.register(Examines())
+    tasks = toy_plugin.hooks.gc_panther_tasks()
+    findings = doctor.examine(tasks, toy_manager, read_settings({}), CPU)
+    assert seen == [("toy", {}, "cpu")]
+    assert findings[-1] == Finding("beads", "fail", "missing", "Look for them")
 
 
 class OtherModel(Task):
@@ -212,39 +228,28 @@ class OtherModel(Task):
 def test_a_model_of_another_library_is_a_row(tmp_path):
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "weights.onnx").write_bytes(b"weights")
-    settings = read_settings({"GC_PANTHER_MODEL_DIR": str(tmp_path)})
-    (found,) = doctor._weights(OtherModel(), settings)
+    options = RunOptions(model_dir=tmp_path)
+    (found,), folders = doctor._weights(OtherModel(), read_settings({}), options)
     assert found.verdict == "ok"
+    assert folders == {"net": tmp_path / "net"}
     assert found.found == f"{tmp_path / 'net'}, SHA-256 {model_digest(tmp_path / 'net')[:16]}"
 
     (tmp_path / "net" / "model.json").write_text('{"kind": "demonstration"}')
-    (found,) = doctor._weights(OtherModel(), settings)
+    (found,), _ = doctor._weights(OtherModel(), read_settings({}), options)
     assert (found.verdict, found.fix) == ("warn", "Get it at home")
     assert "demonstration weights, trained on synthetic images, not for patients" in found.found
 
     (tmp_path / "net" / "model.json").write_text("{")
-    (found,) = doctor._weights(OtherModel(), settings)
-    assert found.verdict == "fail"
-
-
-def test_a_damaged_model_of_nnunet_is_a_row(tmp_path):
-    (tmp_path / "net").mkdir()
-    (tmp_path / "net" / "plans.json").write_text("{}")
-    settings = read_settings({"GC_PANTHER_MODEL_DIR": str(tmp_path)})
-    (found,) = doctor._weights(OtherModel(), settings)
-    assert found.verdict == "fail"
-    assert "holds no checkpoint" in found.found
+    (found,), folders = doctor._weights(OtherModel(), read_settings({}), options)
+    assert (found.verdict, folders) == ("fail", {})
 
 
 def test_in_a_container_user_size_and_interface_are_looked_at(toy_manager, tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "_image_size", lambda root: doctor.Finding("image size", "ok", ""))
+    monkeypatch.setattr(doctor, "_image_size", lambda root: Finding("image size", "ok", ""))
     environment = {"GC_PANTHER_SCRATCH": str(tmp_path)}
     inside = {**environment, "GC_PANTHER_TASK": "toy", "GC_PANTHER_API": "exec"}
     checks = [
-        {
-            finding.check
-            for finding in doctor.examine([], toy_manager, read_settings(settings), "cpu")
-        }
+        {finding.check for finding in doctor.examine([], toy_manager, read_settings(settings), CPU)}
         for settings in (environment, inside)
     ]
     assert checks[1] - checks[0] == {"user", "image size", "interface"}

@@ -15,7 +15,8 @@ from gc_panther.nnunet.inference.adaptive import in_turn, windows_that_matter
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.inference.windows import mirror_combinations, window_slices
 from gc_panther.nnunet.model.folder import open_model_folder
-from gc_panther.task import CaseRun, InferenceOptions, SilentProgress
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.task import CaseRun, SilentProgress
 
 PATCH = (8, 16, 16)
 #: Three windows side by side along the last axis, the first and last of which do not touch.
@@ -152,7 +153,7 @@ class Counter(SilentProgress):
 
 
 def predict(folder, label=1, **options):
-    options = InferenceOptions(**{"backend": "torch", **options})
+    options = NnUNetOptions(**{"backend": "torch", **options})
     loaded, counter = Ensemble(folder, device="cpu", options=options), Counter()
     prediction = loaded.predict(IMAGE, CaseRun(counter), label=label)
     assert counter.passes >= prediction.facts["passes"]
@@ -320,5 +321,5 @@ def test_without_a_wanted_label_and_by_default_the_mode_is_exact(model):
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(UserError, match="no mode 'fast'"):
-        InferenceOptions(mode="fast")
+    with pytest.raises(UserError, match=r"mode is 'fast'.*Choose exact or adaptive"):
+        NnUNetOptions(mode="fast")

@@ -28,7 +28,8 @@ from gc_panther.nnunet.inference.openvino_graph import (
 from gc_panther.nnunet.inference.precision import Choice, Trial
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.pack import write_pack
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.task import CaseRun
 
 ARRAY = np.random.default_rng(3).integers(1, 900, (12, 20, 18)).astype(np.int16)
 IMAGE = Volume(ARRAY, Geometry((18, 20, 12), (2.0, 2.0, 4.0)))
@@ -50,7 +51,7 @@ def folder(tiny_model_folder):
 
 
 def predict(folder, backend, **options):
-    options = InferenceOptions(backend=backend, **options)
+    options = NnUNetOptions(backend=backend, **options)
     ensemble = Ensemble(open_model_folder(folder), device="cpu", options=options)
     return ensemble, ensemble.predict(IMAGE, CaseRun())
 
@@ -335,7 +336,7 @@ def test_half_precision_is_autocasts(folder, monkeypatch):
         lambda tiles, *options: pool(tiles.float(), *options).to(tiles.dtype),
     )
     model = open_model_folder(folder, (0,))
-    exact = Ensemble(model, device="cpu", options=InferenceOptions(backend="torch"))
+    exact = Ensemble(model, device="cpu", options=NnUNetOptions(backend="torch"))
     network = exact._runner._network
     half = Choice("half")
     runner = backends.TorchRunner(network, torch.device("cpu"), (8, 16, 16), choice=half)
@@ -403,7 +404,7 @@ def test_a_gpu_that_computes_wrongly_gets_float32_and_a_warning(folder, monkeypa
     )
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     exact = Ensemble(
-        open_model_folder(folder, (0,)), device="cpu", options=InferenceOptions(backend="torch")
+        open_model_folder(folder, (0,)), device="cpu", options=NnUNetOptions(backend="torch")
     )
     network = exact._runner._network
     gpu = torch.device("cuda:0")

@@ -15,7 +15,8 @@ from gc_panther.nnunet.inference import folds as folds_module
 from gc_panther.nnunet.inference.backends import TorchRunner
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.model.folder import open_model_folder
-from gc_panther.task import CaseRun, InferenceOptions, SilentProgress
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.task import CaseRun, SilentProgress
 
 ARRAY = np.random.default_rng(3).integers(1, 900, (6, 14, 12)).astype(np.int16)
 IMAGE = Volume(ARRAY, Geometry((12, 14, 6), (2.0, 2.0, 4.0)))
@@ -27,7 +28,7 @@ def folder(tiny_model_folder):
 
 
 def ensemble(folder, folds=None, **options):
-    options = InferenceOptions(**{"mirroring": False, "backend": "torch", **options})
+    options = NnUNetOptions(**{"mirroring": False, "backend": "torch", **options})
     return Ensemble(open_model_folder(folder, folds), device="cpu", options=options)
 
 

@@ -8,7 +8,8 @@ from gc_panther.imaging.resampling import resample
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.model.estimates import Grids, stages
 from gc_panther.nnunet.model.folder import open_model_folder
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.task import CaseRun
 
 PATCH = (48, 160, 224)
 
@@ -44,7 +45,7 @@ def test_a_larger_image_needs_more():
 @pytest.fixture
 def ensemble(tiny_model_folder):
     folder = open_model_folder(tiny_model_folder(folds=(0,)), None)
-    return Ensemble(folder, device="cpu", options=InferenceOptions())
+    return Ensemble(folder, device="cpu", options=NnUNetOptions())
 
 
 def volume(shape_zyx, spacing_xyz):
