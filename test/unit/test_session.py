@@ -40,7 +40,7 @@ def test_networks_that_cannot_be_loaded_leave_no_temporary_files(
     monkeypatch.setattr(task, "load", fail)
     settings = read_settings({"GC_PANTHER_SCRATCH": str(tmp_path)})
     with pytest.raises(ValueError, match="no such layer"):
-        Engine(task, manager, settings, Choices(device="cpu"))
+        Engine(task, manager, settings, Choices(RunOptions(device="cpu")))
     assert [folder.parent for folder in folders] == [tmp_path]
     assert list(tmp_path.iterdir()) == []
 
