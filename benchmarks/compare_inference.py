@@ -278,9 +278,6 @@ def rows(setting: Setting) -> list[Row]:
         fastest = backends[-1]
         name = f"gc-panther as it is ({fastest}, probabilities)"
         found.append(Row(name, gc_panther("--backend", fastest), tumour_only=True))
-        adaptive = gc_panther("--backend", fastest, "--mode", "adaptive")
-        name = f"gc-panther, {fastest}, `--mode adaptive` (approximate)"
-        found.append(Row(name, adaptive, tumour_only=True))
     return found
 
 
@@ -544,7 +541,7 @@ def full_size(arguments: argparse.Namespace, scratch: Path) -> str:
     stock = full_size_model(scratch / "stock", folds)
     model, ours = open_model_folder(stock), scratch / "ours"
     checkpoint = model.checkpoints[folds[0]].stat().st_size
-    graph = {GRAPH_FILE: openvino_graph(model).to_json()} if is_installed() else {}
+    graph = {GRAPH_FILE: openvino_graph(model).model_dump_json()} if is_installed() else {}
     packed = sizes(model, write_pack(model, ours / "task1", extra=graph))["pack"] / len(folds)
     one = open_model_folder(stock, folds[:1])
     half = sizes(one, write_pack(one, scratch / "half", half=True))["pack"]

@@ -135,8 +135,12 @@ class Engine:
             scratch=self.scratch,
         )
         clock = Clock()
-        with clock.stage("load"), clear_memory_errors("loading the networks"):
-            self._segmenter = task.load(runtime)
+        try:
+            with clock.stage("load"), clear_memory_errors("loading the networks"):
+                self._segmenter = task.load(runtime)
+        except BaseException:
+            self._scratch.cleanup()
+            raise
         self._load_seconds = clock.seconds["load"]
         logger.info("loaded in %.1f s", self._load_seconds)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -311,6 +312,9 @@ def toy_input(tmp_path: Path, write_volume: Callable[..., Path]) -> Path:
 
 
 def pytest_configure() -> None:
-    """Let SIGINT do what it does in a terminal; a shell's background jobs have it ignored."""
+    """Let warnings count in commands, too, and SIGINT do what it does in a terminal."""
+    # A command hides them, unless Python was started with an option for them.
+    sys.warnoptions.append("default")
+    # A shell's background jobs have it ignored.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

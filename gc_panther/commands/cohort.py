@@ -16,7 +16,7 @@ import statistics
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def cohort(
     check_sockets(task, manager)
     slug = image_slug(task)
     plan = plan_cohort(image_folder, mask_folder)
-    with _only_run_in(mask_folder):
+    with _only_run_in(mask_folder), ExitStack() as stack:
         table = CohortTable(mask_folder, task)
         there = [one for one in plan if os.path.lexists(one.mask)]
         if there and not (keep or overwrite):
@@ -114,14 +114,15 @@ def cohort(
             recipe = recipe_of(task, manager, settings, choices)
             outcomes = {} if overwrite else kept_outcomes(there, table, recipe, pictures=pictures)
             waiting = [one for one in plan if one.name not in outcomes]
-            engine = Engine(task, manager, settings, choices) if waiting else None
+            engine = None
+            if waiting:
+                engine = stack.enter_context(Engine(task, manager, settings, choices))
         for one in plan:
             table.put(outcomes.get(one.name) or Outcome(one.name, "waiting"))
         table.write()
         if engine is not None:
             work = _Work(engine, manager, slug, recipe, mask_folder, pictures)
-            with engine:
-                outcomes |= _segment_all(work, waiting, table)
+            outcomes |= _segment_all(work, waiting, table)
     return [outcomes[one.name] for one in plan]
 
 

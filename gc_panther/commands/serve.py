@@ -20,6 +20,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -87,12 +88,11 @@ def serve(
     """
     check_sockets(task, manager)
     process = platform_cases(task, manager, input_path, output_path)
-    with InvokeServer(process, host=host, port=port) as server:
+    with InvokeServer(process, host=host, port=port) as server, ExitStack() as stack:
         with told_to_plugins(manager, task):
-            engine = Engine(task, manager, settings, choices)
+            engine = stack.enter_context(Engine(task, manager, settings, choices))
             engine.self_test()
-        with engine:
-            server.run(engine)
+        server.run(engine)
 
 
 def platform_cases(

@@ -59,5 +59,5 @@ class NnUNetOptions(Options):
     ] = "auto"
     mode: Annotated[
         Mode,
-        Field(description="All passes, or fewer where they hardly matter, an approximation."),
+        Field(description="All passes, or fewer where the label cannot be, an approximation."),
     ] = "exact"

@@ -49,7 +49,7 @@ IMAGE = Volume(
     np.random.default_rng(0).integers(1, 900, (6, 12, 12)).astype(np.int16),
     Geometry((12, 12, 6), (2.0, 2.0, 4.0)),
 )
-GRAPH = {"xml": "<net/>", "size": 64, "weights": [], "constants": [[0, "00" * 8]]}
+GRAPH = {"xml": "<net/>", "constants": "00" * 8}
 
 SCALARS: list[Any] = [
     *(None, True, False, 0, 1, -1, 2, 3, 30, 255, 2**31, 2**63, 10**30),
@@ -296,7 +296,7 @@ def load(folder: Path, models: Models, may_differ: bool) -> None:
     if (folder / GRAPH_FILE).is_file():
         # The graph is made anew then.
         with contextlib.suppress(OSError, ValueError):
-            Graph.from_json((folder / GRAPH_FILE).read_text())
+            Graph.model_validate_json((folder / GRAPH_FILE).read_text())
     options = NnUNetOptions(mirroring=False, backend="torch")
     ensemble = Ensemble(model, device="cpu", options=options)
     weights = ensemble._folds._weights[0]

@@ -314,6 +314,22 @@ def test_plugins_are_told_when_the_networks_cannot_be_loaded(
     assert toy_plugin.calls == [("error", "toy", "no network today")]
 
 
+def test_a_failed_self_test_leaves_no_temporary_files(
+    toy_plugin: Any, toy_command_line: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GC_PANTHER_SCRATCH", str(tmp_path))
+
+    def fail(mask: np.ndarray) -> np.ndarray:
+        (scratch,) = tmp_path.iterdir()
+        (scratch / "part").touch()
+        raise ProcessingError("no answer today")
+
+    toy_plugin.change = fail
+    assert toy_command_line(["serve", "--task", "toy", "--port", "0", "--device", "cpu"]) == 1
+    assert toy_plugin.calls[-1] == ("error", "toy", "no answer today")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("number", "code", "said"),
     [(signal.SIGTERM, 0, ""), (signal.SIGINT, 130, "error: interrupted\n")],

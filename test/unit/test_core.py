@@ -23,7 +23,10 @@ def test_geometry_in_array_order() -> None:
 def test_geometries_match_within_the_tolerance_only() -> None:
     assert GRID.matches(replace(GRID, origin_xyz=(0.0, 5e-5, 0.0)))
     assert not GRID.matches(replace(GRID, origin_xyz=(0.0, 5e-4, 0.0)))
-    assert not GRID.matches(replace(GRID, spacing_xyz=(1.0, 1.5, 3.001)))
+    assert GRID.matches(replace(GRID, spacing_xyz=(1.0, 1.5, 3.00005)))
+    assert not GRID.matches(replace(GRID, spacing_xyz=(1.0, 1.5, 3.0005)))
+    assert GRID.matches(replace(GRID, direction=(1.0, 0, 5e-5, 0, 1.0, 0, 0, 0, 1.0)))
+    assert not GRID.matches(replace(GRID, direction=(1.0, 0, 5e-4, 0, 1.0, 0, 0, 0, 1.0)))
     assert not GRID.matches(replace(GRID, size_xyz=(4, 3, 3)))
 
 

@@ -7,9 +7,10 @@ from gc_panther.json_files import as_json, finite, write_json
 
 
 def test_json_is_utf8_and_has_no_nan() -> None:
-    text = as_json([{"größe": float("nan"), "b": (1, float("-inf"))}]).decode("utf-8")
-    assert json.loads(text) == [{"größe": None, "b": [1, None]}]
+    text = as_json([{"größe": float("nan"), "b": (1, 0.5, float("-inf"))}]).decode("utf-8")
+    assert json.loads(text) == [{"größe": None, "b": [1, 0.5, None]}]
     assert "größe" in text
+    assert text.endswith("]\n")
 
 
 def test_a_file_name_that_is_not_unicode_is_escaped_in_json() -> None:

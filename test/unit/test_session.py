@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,26 @@ def test_the_self_test_leaves_no_time_for_more_than_one_fold(toy_plugin: Any) ->
     assert run.deadline <= time.perf_counter()
     # No plugin is notified of a case that is none.
     assert toy_plugin.calls == []
+
+
+def test_networks_that_cannot_be_loaded_leave_no_temporary_files(
+    toy_plugin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = create_plugin_manager([toy_plugin.hooks])
+    task = find_task(manager, "toy")
+    folders = []
+
+    def fail(runtime: Any) -> None:
+        folders.append(runtime.scratch)
+        (runtime.scratch / "part").touch()
+        raise ValueError("no such layer")
+
+    monkeypatch.setattr(task, "load", fail)
+    settings = read_settings({"GC_PANTHER_SCRATCH": str(tmp_path)})
+    with pytest.raises(ValueError, match="no such layer"):
+        Engine(task, manager, settings, Choices(RunOptions(device="cpu")))
+    assert [folder.parent for folder in folders] == [tmp_path]
+    assert list(tmp_path.iterdir()) == []
 
 
 # Loads real networks.

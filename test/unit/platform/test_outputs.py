@@ -39,6 +39,11 @@ def test_a_sound_mask_passes(toy_plugin: Any) -> None:
         (mask(value=2), r"values \[2\]"),
         (mask(geometry=replace(GRID, origin_xyz=(7.0, 8.0, 9.1))), "image's grid"),
         (mask(geometry=replace(GRID, size_xyz=(4, 3, 3))), "image's grid"),
+        (mask(geometry=replace(GRID, spacing_xyz=(1.0, 1.5, 3.1))), "image's grid"),
+        (
+            mask(geometry=replace(GRID, direction=(-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))),
+            "image's grid",
+        ),
     ],
 )
 def test_an_unsound_mask_is_refused(toy_plugin: Any, wrong: Volume, said: str) -> None:
@@ -70,7 +75,8 @@ def test_only_what_an_earlier_case_has_written_is_removed(toy_plugin: Any, tmp_p
     folder.mkdir(parents=True)
     for file in (folder / "old.mha", folder / "mine.mha", tmp_path / "up.mha"):
         file.touch()
-    outputs = [{"filename": "old.mha"}, {"filename": "../../up.mha"}, {"filename": ".."}]
+    names = ["old.mha", "gone.mha", "../../up.mha", ".."]
+    outputs = [{"filename": name} for name in names]
     (tmp_path / "results.json").write_text(json.dumps([{"outputs": outputs}]))
     remove_earlier_results(tmp_path, task)
     left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())

@@ -34,10 +34,6 @@ class FixedLocalizer:
         return self._pancreas
 
 
-def test_the_margin_is_the_published_one():
-    assert MARGIN_MM == 30.0
-
-
 def test_a_block_is_cut_with_thirty_millimetres_around_it():
     array = np.zeros((60, 120, 120), np.float32)
     array[24:36, 60:72, 48:66] = 1.0

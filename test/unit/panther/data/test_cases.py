@@ -56,6 +56,21 @@ def test_unlabelled_images_are_found_by_case(tmp_path):
         unlabelled_images(tmp_path, ["10093_0002"])
 
 
+def test_unlabelled_images_come_in_the_order_of_their_names(tmp_path):
+    numbers = [5, 1, 8, 3, 7, 2, 6, 4]
+    for number in numbers:
+        path = tmp_path / UNLABELLED / f"{number}_0001_0000.mha"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert list(unlabelled_images(tmp_path, [])) == [f"{number}_0001" for number in range(1, 9)]
+
+
+def test_only_a_channel_at_the_end_of_a_file_name_is_left_out_of_the_case_name(tmp_path):
+    for name in ("10092_0000_0000.mha", "10093_0000b.mha", ".10094_0001_0000.mha"):
+        touch(tmp_path / UNLABELLED / name)
+    assert list(unlabelled_images(tmp_path, [])) == ["10092_0000", "10093_0000b"]
+
+
 def test_a_folder_without_unlabelled_images_says_how_to_go_on(tmp_path):
     with pytest.raises(InputError, match="--labelled-only"):
         unlabelled_images(tmp_path, [])
