@@ -16,9 +16,10 @@ import numpy as np
 import pluggy
 
 from gc_panther import interruption
-from gc_panther.case import Case, Geometry, Segmentation, Volume
+from gc_panther.case import Case, Geometry, Result, Volume
+from gc_panther.deprecated import as_predictor
 from gc_panther.errors import InputError, UserError, clear_memory_errors
-from gc_panther.platform.outputs import check_mask
+from gc_panther.platform.outputs import check_outputs
 from gc_panther.platform.sockets import check_served
 from gc_panther.plugins import plugin_of
 from gc_panther.progress import InterruptibleProgress
@@ -32,7 +33,7 @@ from gc_panther.runtime.weights import (
     weight_roots,
 )
 from gc_panther.settings import Settings
-from gc_panther.task import CaseRun, InferenceOptions, Progress, Runtime, SilentProgress, Task
+from gc_panther.task import InferenceOptions, Progress, RunContext, Runtime, SilentProgress, Task
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ class Engine:
         )
         clock = Clock()
         with clock.stage("load"), clear_memory_errors("loading the networks"):
-            self._segmenter = task.load(runtime)
+            self._predictor = as_predictor(task.load(runtime), task)
         self._load_seconds = clock.seconds["load"]
         logger.info("loaded in %.1f s", self._load_seconds)
 
@@ -169,7 +170,7 @@ class Engine:
 
     def process(
         self, case: Case, progress: Progress | None = None
-    ) -> tuple[Segmentation, dict[str, Any]]:
+    ) -> tuple[Result, dict[str, Any]]:
         """Run one case: checks, hooks, the task, and the checks of what it returned.
 
         Args:
@@ -177,7 +178,7 @@ class Engine:
             progress: shown advance; None shows nothing.
 
         Returns:
-            The segmentation on the grid of the case's first image, with all of the case's
+            The result on the grid of the case's first image, with all of the case's
             warnings, and the run report. The after-case hook has not been called yet:
             :meth:`finished` does, once the mask has been written to where nobody sees it yet.
 
@@ -205,21 +206,21 @@ class Engine:
         if self._time_limit is not None:
             deadline = began + self._time_limit - WRITING_S
         with clear_memory_errors(f"segmenting {case.name}"):
-            segmentation = self._segmenter.segment(
+            result = self._predictor.predict(
                 case,
-                CaseRun(InterruptibleProgress(progress or SilentProgress()), clock, deadline),
+                RunContext(InterruptibleProgress(progress or SilentProgress()), clock, deadline),
             )
-        check_mask(segmentation.mask, next(iter(case.images.values())).geometry, self.task)
-        for note in segmentation.notes:
+        check_outputs(result, case, self.task)
+        for note in result.notes:
             logger.info(note)
-        for warning in segmentation.warnings:
+        for warning in result.warnings:
             logger.warning(warning)
-        segmentation = replace(segmentation, warnings=(*warnings, *segmentation.warnings))
+        result = replace(result, warnings=(*warnings, *result.warnings))
         segmenting = time.perf_counter() - start
         report = run_report(
             self.task,
             case,
-            segmentation,
+            result,
             device={
                 "name": self._device.name,
                 "description": self._device.description,
@@ -234,7 +235,7 @@ class Engine:
             },
         )
         logger.info("segmented %s in %.1f s", case.name, segmenting)
-        return segmentation, report
+        return result, report
 
     def _warnings_before(self, case: Case) -> tuple[str, ...]:
         """What is doubtful before any work, logged at once: a long run can still be stopped."""
@@ -261,20 +262,21 @@ class Engine:
             for socket in self.task.interfaces[0].inputs
             if socket.kind == "Image"
         }
+        case = Case("self-test", images)
         begin = time.perf_counter()
         with clear_memory_errors("testing the networks"):
-            run = CaseRun(InterruptibleProgress(SilentProgress()), Clock(), deadline=begin)
-            segmentation = self._segmenter.segment(Case("self-test", images), run)
-        check_mask(segmentation.mask, geometry, self.task)
+            run = RunContext(InterruptibleProgress(SilentProgress()), Clock(), deadline=begin)
+            result = self._predictor.predict(case, run)
+        check_outputs(result, case, self.task)
         logger.info("self-test passed in %.1f s", time.perf_counter() - begin)
 
-    def finished(self, case: Case, segmentation: Segmentation, report: dict[str, Any]) -> None:
+    def finished(self, case: Case, result: Result, report: dict[str, Any]) -> None:
         """Tell the plugins of a result that is about to be published; they may add to the report.
 
         Where one of them fails, nothing is to be published.
         """
         self._manager.hook.gc_panther_after_case(
-            task=self.task, case=case, segmentation=segmentation, report=report
+            task=self.task, case=case, result=result, report=report, segmentation=result
         )
 
 

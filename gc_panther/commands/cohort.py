@@ -239,7 +239,7 @@ def _make_results(work: _Work, one: Planned, told: Told) -> dict[str, Any]:
     case = told.case = read_case(work.slug, one.image)
     check_mask_format(one.mask, case.images[work.slug].geometry, work.engine.scratch)
     with shown_progress(transient=True) as progress:
-        segmentation, report = work.engine.process(case, progress)
+        result, report = work.engine.process(case, progress)
     report[PROVENANCE] = record
     if not work.pictures and record_in(read_report(one.report)).get("picture"):
         # It shows the earlier mask.
@@ -247,7 +247,7 @@ def _make_results(work: _Work, one: Planned, told: Told) -> dict[str, Any]:
     write_results(
         work.engine,
         case,
-        segmentation,
+        result,
         report,
         mask_path=one.mask,
         report_path=one.report,

@@ -9,7 +9,7 @@ from typing import Any
 import pluggy
 
 from gc_panther import interruption
-from gc_panther.case import Case, Segmentation, Volume
+from gc_panther.case import Case, Result, Volume
 from gc_panther.errors import UserError
 from gc_panther.files import check_distinct, check_target, staged_files
 from gc_panther.imaging.images import check_mask_ending, check_mask_format, read_image
@@ -57,11 +57,11 @@ def predict(
         check_mask_format(mask_path, case.images[slug].geometry, settings.scratch)
         with Engine(task, manager, settings, choices) as engine:
             with shown_progress() as progress:
-                segmentation, report = engine.process(case, progress)
+                result, report = engine.process(case, progress)
             write_results(
                 engine,
                 case,
-                segmentation,
+                result,
                 report,
                 mask_path=mask_path,
                 report_path=report_path,
@@ -100,7 +100,7 @@ def read_case(slug: str, image_path: Path) -> Case:
 def write_results(
     engine: Engine,
     case: Case,
-    segmentation: Segmentation,
+    result: Result,
     report: dict[str, Any],
     *,
     mask_path: Path,
@@ -112,7 +112,7 @@ def write_results(
     Args:
         engine: what has segmented the case.
         case: a case of one image.
-        segmentation: what :meth:`Engine.process` returned.
+        result: what :meth:`Engine.process` returned.
         report: the run report; ``mask`` and ``mask_sha256`` are added.
         mask_path: its ending chooses the format; an existing file is replaced.
         report_path: where the run report goes, if anywhere.
@@ -122,7 +122,7 @@ def write_results(
         OutputError: a file cannot be written; all are as they were then.
     """
     (image,) = case.images.values()
-    mask = Volume(segmentation.mask.array_zyx, image.geometry)
+    mask = Volume(result.mask.array_zyx, image.geometry)
     report["mask"] = str(mask_path)
     with staged_files() as staged:
         content = encode_image(mask, mask_path, engine.scratch)
@@ -136,13 +136,13 @@ def write_results(
                     image,
                     mask,
                     path,
-                    roi=segmentation.details.get("roi"),
+                    roi=result.details.get("roi"),
                     title=case.name,
-                    warnings=segmentation.warnings,
+                    warnings=result.warnings,
                 )
 
             staged.write(picture_path, encode_picture(draw, engine.scratch))
-        engine.finished(case, segmentation, report)
+        engine.finished(case, result, report)
         if report_path is not None:
             staged.write(report_path, as_json(report))
 

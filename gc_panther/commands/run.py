@@ -11,7 +11,7 @@ from typing import Any
 
 import pluggy
 
-from gc_panther.case import Case, Segmentation
+from gc_panther.case import Case, Result
 from gc_panther.files import staged_files
 from gc_panther.platform.algorithm import GrandChallengeAlgorithm, PlatformCase, find_case
 from gc_panther.platform.outputs import as_json, remove_earlier_mask, remove_earlier_results
@@ -81,20 +81,20 @@ def process_case(
         GCPantherError: with what was wrong; nothing has been written then.
     """
     remove_earlier_mask(files.mask_path)
-    done: list[tuple[Case, Segmentation, dict[str, Any]]] = []
+    done: list[tuple[Case, Result, dict[str, Any]]] = []
 
-    def segment(case: Case) -> Segmentation:
+    def segment(case: Case) -> Result:
         work.case = case
         logger.info("case %s: %s", case.name, _sizes(case))
         with shown_progress() as progress:
-            segmentation, report = engine.process(case, progress)
-        done.append((case, segmentation, report))
-        return segmentation
+            result, report = engine.process(case, progress)
+        done.append((case, result, report))
+        return result
 
     with staged_files() as staged:
         GrandChallengeAlgorithm(files, segment, staged=staged, scratch=engine.scratch).process()
-        ((case, segmentation, report),) = done
-        engine.finished(case, segmentation, report)
+        ((case, result, report),) = done
+        engine.finished(case, result, report)
         if report_path is not None:
             staged.write(report_path, as_json(report))
     return report

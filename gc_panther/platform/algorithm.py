@@ -20,7 +20,7 @@ from evalutils.io import SimpleITKLoader
 from evalutils.validators import NumberOfCasesValidator, UniqueImagesValidator
 from pandas import DataFrame, Series
 
-from gc_panther.case import Case, Segmentation, Volume
+from gc_panther.case import Case, Result, Volume
 from gc_panther.files import StagedFiles, check_distinct, check_target
 from gc_panther.imaging.images import from_sitk, read_image, to_sitk
 from gc_panther.platform.inputs import InputFiles, find_inputs
@@ -33,7 +33,7 @@ from gc_panther.platform.outputs import (
 )
 from gc_panther.task import Task
 
-SegmentCase = Callable[[Case], Segmentation]
+SegmentCase = Callable[[Case], Result]
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,9 @@ class GrandChallengeAlgorithm(SegmentationAlgorithm):
             slug: from_sitk(self._file_loaders[slug].load_image(path), where=path)
             for slug, path in self._images.items()
         }
-        segmentation = self._segment(Case(self._case.inputs.name, images, dict(self._images)))
+        result = self._segment(Case(self._case.inputs.name, images, dict(self._images)))
         # With the geometry of the image to the last digit.
-        mask = Volume(segmentation.mask.array_zyx, images[self._index_key].geometry)
+        mask = Volume(result.mask.array_zyx, images[self._index_key].geometry)
         self._staged.write(
             self._case.mask_path, encode_image(mask, self._case.mask_path, self._scratch)
         )
@@ -161,9 +161,9 @@ class GrandChallengeAlgorithm(SegmentationAlgorithm):
                 for slug, source in self._images.items()
             ],
             "error_messages": [],
-            "notes": list(segmentation.notes),
-            "warnings": list(segmentation.warnings),
-            "empty_mask": segmentation.details.get("empty_mask"),
+            "notes": list(result.notes),
+            "warnings": list(result.warnings),
+            "empty_mask": result.details.get("empty_mask"),
         }
 
     def predict(self, *, input_image: sitk.Image) -> sitk.Image:

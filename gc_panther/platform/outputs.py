@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,39 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from gc_panther.case import Geometry, Volume
+from gc_panther.case import Case, Geometry, Result, Volume
 from gc_panther.errors import OutputError
 from gc_panther.imaging import images
-from gc_panther.task import Task
+from gc_panther.task import Socket, Task
 
 RESULTS_FILE = "results.json"
 MASK_ENDING = ".mha"
+
+
+def check_outputs(result: Result, case: Case, task: Task) -> None:
+    """Refuse a result that is not what the case's interface declares.
+
+    Args:
+        result: what the task returned.
+        case: for this case.
+        task: the task.
+
+    Raises:
+        OutputError: an output is missing or undeclared, or a mask is not sound.
+    """
+    declared, returned = task.interface_of(case).outputs, result.outputs
+    if set(returned) != set(declared):
+        raise OutputError(
+            f"{task.name} returned {_listed(returned)} instead of {_listed(declared)}",
+            fix="This is a fault of the task; please report it",
+        )
+    grid = next(iter(case.images.values())).geometry
+    for mask in returned.values():
+        check_mask(mask, grid, task)
+
+
+def _listed(sockets: Iterable[Socket]) -> str:
+    return ", ".join(sorted(socket.slug for socket in sockets)) or "nothing"
 
 
 def check_mask(mask: Volume, expected: Geometry, task: Task) -> None:

@@ -386,21 +386,23 @@ TOY = """
 import sys
 import numpy as np
 from gc_panther import cli, plugins
-from gc_panther.case import Segmentation, Volume
+from gc_panther.case import Result, Volume
 from gc_panther.hookspecs import hookimpl
 from gc_panther.task import Interface, Socket, Task
 
-class Segmenter:
-    def segment(self, case, run):
-        volume = case.images["mri"]
-        return Segmentation(Volume((volume.array_zyx > 250).astype(np.uint8), volume.geometry))
+MRI, MASK = Socket("mri", "images/mri"), Socket("mask", "images/mask")
+
+class Predictor:
+    def predict(self, case, run):
+        volume = case[MRI]
+        return Result({MASK: Volume((volume.array_zyx > 250).astype(np.uint8), volume.geometry)})
 
 class Toy(Task):
     name, title, models = "toy", "Toy", ()
-    interfaces = (Interface((Socket("mri", "images/mri"),), (Socket("mask", "images/mask"),)),)
+    interfaces = (Interface((MRI,), (MASK,)),)
 
     def load(self, runtime):
-        return Segmenter()
+        return Predictor()
 
 class Hooks:
     @hookimpl

@@ -32,14 +32,14 @@ def test_the_self_test_runs_one_window_of_one_fold(
     manager = create_plugin_manager()
     details = []
     with Engine(find_task(manager, task), manager, read_settings({}), Choices(device="cpu")) as e:
-        segment = e._segmenter.segment
+        predict = e._predictor.predict
 
         def noted(case: Any, run: Any) -> Any:
-            segmentation = segment(case, run)
-            details.append(segmentation.details)
-            return segmentation
+            result = predict(case, run)
+            details.append(result.details)
+            return result
 
-        monkeypatch.setattr(e._segmenter, "segment", noted)
+        monkeypatch.setattr(e._predictor, "predict", noted)
         e.self_test()
     (found,) = details
     for network in [found, *([found["localizer"]] if task == "task2" else [])]:

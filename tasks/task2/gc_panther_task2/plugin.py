@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gc_panther.hookspecs import hookimpl
-from gc_panther.task import Interface, ModelRequirement, Runtime, Segmenter, Socket, Task
+from gc_panther.task import Interface, ModelRequirement, Predictor, Runtime, Socket, Task
 
 if TYPE_CHECKING:
     from gc_panther.case import Case
@@ -48,7 +48,7 @@ class Task2(Task):
     models = (MODEL, LOCALIZER_MODEL)
     labels = {0: "background", 1: "tumour"}  # noqa: RUF012
 
-    def load(self, runtime: Runtime) -> Segmenter:
+    def load(self, runtime: Runtime) -> Predictor:
         """Load the localizer and the ensemble."""
         from gc_panther_task2.segmenter import Task2Segmenter
 
@@ -68,7 +68,7 @@ def gc_panther_check_case(task: Task, case: Case) -> list[str]:
         return []
     from gc_panther.imaging.plausibility import scan_problems
 
-    return scan_problems(case.images[IMAGE.slug])
+    return scan_problems(case[IMAGE])
 
 
 @hookimpl
@@ -78,7 +78,7 @@ def gc_panther_warn_case(task: Task, case: Case) -> list[str]:
         return []
     from gc_panther.imaging.plausibility import ExpectedScan, scan_warnings
 
-    return scan_warnings(case.images[IMAGE.slug], ExpectedScan(KIND, VIEW_MM))
+    return scan_warnings(case[IMAGE], ExpectedScan(KIND, VIEW_MM))
 
 
 @hookimpl

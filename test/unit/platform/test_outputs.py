@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from gc_panther.case import Geometry, Volume
+from gc_panther.case import Case, Geometry, Result, Volume
 from gc_panther.errors import OutputError, UserError
 from gc_panther.platform.outputs import (
     as_json,
     check_mask,
     check_output_folder,
+    check_outputs,
     encode_image,
     remove_earlier_results,
 )
@@ -47,6 +48,20 @@ def test_an_unsound_mask_is_refused(toy_plugin: Any, wrong: Volume, said: str) -
     (task,) = toy_plugin.hooks.gc_panther_tasks()
     with pytest.raises(OutputError, match=said):
         check_mask(wrong, GRID, task)
+
+
+def test_a_result_has_to_hold_exactly_the_declared_outputs(toy_plugin: Any) -> None:
+    (task,) = toy_plugin.hooks.gc_panther_tasks()
+    (declared,) = task.interfaces[0].outputs
+    case = Case("a", {"toy-mri": mask()})
+    check_outputs(Result({declared: mask()}), case, task)
+    with pytest.raises(OutputError, match="toy returned nothing instead of toy-mask"):
+        check_outputs(Result({}), case, task)
+    other = replace(declared, slug="heat-map")
+    with pytest.raises(OutputError, match="returned heat-map, toy-mask instead of toy-mask"):
+        check_outputs(Result({declared: mask(), other: mask()}), case, task)
+    with pytest.raises(OutputError, match="float32"):
+        check_outputs(Result({declared: mask(np.float32)}), case, task)
 
 
 def test_an_image_is_encoded_with_its_geometry_to_the_last_digit(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from gc_panther.case import Case, Geometry, Volume
 from gc_panther.imaging.orientation import from_lps, lps_geometry, to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.panther import tumour
-from gc_panther.task import CaseRun, InferenceOptions, Runtime
+from gc_panther.task import InferenceOptions, RunContext, Runtime
 
 ORDERS = [
     np.eye(3)[:, order] * signs
@@ -78,7 +78,7 @@ def image_of(direction, *, pancreas=60.0, tumour=100.0):
 
 
 def segment(segmenter, image):
-    return segmenter.segment(Case("a case", {"abdominal-t2-mri": image}), CaseRun())
+    return segmenter.predict(Case("a case", {"abdominal-t2-mri": image}), RunContext())
 
 
 @pytest.mark.parametrize("direction", ORDERS)
