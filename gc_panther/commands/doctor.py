@@ -27,7 +27,7 @@ from gc_panther.plugins import registered_tasks
 from gc_panther.runtime.device import select_device
 from gc_panther.runtime.info import DISTRIBUTIONS, installed_version
 from gc_panther.runtime.weights import find_model, model_digest, weight_roots
-from gc_panther.session import Choices, Engine
+from gc_panther.session import Choices, Session
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 
@@ -280,8 +280,8 @@ def _trial(task: Task, manager: pluggy.PluginManager, settings: Settings, device
     with _no_network() as asked:
         try:
             choices = Choices(device=device, require_gpu=settings.require_gpu)
-            with Engine(task, manager, settings, choices) as engine:
-                engine.self_test()
+            with Session(task, manager, settings, choices) as session:
+                session.self_test()
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; others are tried
             if not asked:
                 return _failure(check, error)

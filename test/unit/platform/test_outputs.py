@@ -14,12 +14,14 @@ import SimpleITK as sitk
 
 from gc_panther.case import Case, Geometry, Result, Volume
 from gc_panther.errors import OutputError, UserError
+from gc_panther.files import staged_files
 from gc_panther.platform.outputs import (
     as_json,
     check_mask,
     check_output_folder,
     check_outputs,
     encode_image,
+    platform_outputs,
     remove_earlier_results,
 )
 
@@ -62,6 +64,27 @@ def test_a_result_has_to_hold_exactly_the_declared_outputs(toy_plugin: Any) -> N
         check_outputs(Result({declared: mask(), other: mask()}), case, task)
     with pytest.raises(OutputError, match="float32"):
         check_outputs(Result({declared: mask(np.float32)}), case, task)
+
+
+def test_mask_and_results_are_staged_in_the_form_of_the_platform(
+    toy_plugin: Any, tmp_path: Path
+) -> None:
+    (task,) = toy_plugin.hooks.gc_panther_tasks()
+    (declared,) = task.interfaces[0].outputs
+    case = Case("a", {"toy-mri": mask()}, {"toy-mri": Path("/input/images/toy-folder/0f0e.tif")})
+    result = Result({declared: mask()}, {"empty_mask": "no"}, ("a note",), ("a doubt",))
+    outputs = platform_outputs(task, case, tmp_path, tmp_path / "report.json")
+    with staged_files() as staged:
+        assert outputs.write(staged, case, result, tmp_path) == {}
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert outputs.mask == tmp_path / "images/toy-mask/0f0e.mha"
+    assert sitk.ReadImage(str(outputs.mask)).GetOrigin() == GRID.origin_xyz
+    # The keys in this order, as evalutils had them.
+    assert json.dumps(json.loads(outputs.results.read_text())) == (
+        '[{"outputs": [{"type": "metaio_image", "filename": "0f0e.mha"}], '
+        '"inputs": [{"type": "metaio_image", "filename": "0f0e.tif", "socket": "toy-mri"}], '
+        '"error_messages": [], "notes": ["a note"], "warnings": ["a doubt"], "empty_mask": "no"}]'
+    )
 
 
 def test_an_image_is_encoded_with_its_geometry_to_the_last_digit(tmp_path: Path) -> None:
