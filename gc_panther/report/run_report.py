@@ -18,7 +18,7 @@ from gc_panther.task import Task
 SCHEMA_VERSION = 2
 
 #: Distributions whose version can change a mask.
-REPORTED = ("torch", "nnunetv2", "SimpleITK", "numpy", "scipy", "evalutils", "mrsegmentator")
+REPORTED = ("torch", "nnunetv2", "SimpleITK", "numpy", "scipy", "mrsegmentator")
 
 
 @cache
