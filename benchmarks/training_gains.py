@@ -155,7 +155,6 @@ def schedule(epochs: int) -> Schedule:
         oversample_foreground=1.0,
         optimizer="adamw",
         augmentation="light",
-        precision="bfloat16",
         save_every=5,
     )
 

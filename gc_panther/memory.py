@@ -13,11 +13,6 @@ from gc_panther.errors import InputError
 #: What is linked into this process already.
 C_LIBRARY = ctypes.CDLL(None)
 
-#: glibc's parameters of mallopt (malloc.h), and what keeps freed memory in the process: nothing is
-#: mapped by itself and unmapped again, nothing is trimmed, and all threads share what there is.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
-_KEEPING = {_TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**26, _MMAP_MAX: 0, _ARENA_MAX: 1}
-
 
 def release_memory() -> None:
     """Give the system back what the case before has freed.
@@ -41,19 +36,6 @@ def settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def keep_memory() -> None:
-    """Use freed memory again instead of giving it back to the system.
-
-    Each step of a training frees some hundred tensors and allocates them anew. By default each is
-    mapped and unmapped, and the system clears every page in between: a tenth of a training's time
-    on a CPU. Call it before there are other threads. C libraries other than glibc do as they do.
-    """
-    mallopt = getattr(C_LIBRARY, "mallopt", None)
-    if mallopt is not None:
-        for parameter, value in _KEEPING.items():
-            mallopt(parameter, value)
 
 
 def check_memory(needed: float, *, doing: str, where: str | Path) -> None:

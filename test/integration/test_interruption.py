@@ -16,7 +16,7 @@ from gc_panther_task1.training import Task1Recipe, Task1Training
 from in_process import engine_in_process as engine_in_process
 
 from gc_panther.nnunet.training.pipeline import TrainingRequest
-from gc_panther.nnunet.training.recipe import Network, PhantomCases, Schedule, SmallPatches, WarmUp
+from gc_panther.nnunet.training.recipe import Network, PhantomCases, Schedule, WarmUp
 
 # Ten and six processes that import torch and nnU-Net, and Ray.
 pytestmark = pytest.mark.slow
@@ -154,10 +154,7 @@ def start(tmp_path):
 def test_a_training_killed_in_every_stage_ends_as_if_it_had_not_been(
     start, wait_for_end, tmp_path, engine_in_process, monkeypatch
 ):
-    # Killed where the patches grow.
-    grows = {"small_patches": SmallPatches(epochs=2, patch_zyx=(8, 8, 16))}
-    schedule = SCHEDULE.model_copy(update=grows)
-    tiny = recipe(2, (WarmUp(phantoms=phantoms(3, 5), schedule=schedule),))
+    tiny = recipe(2, (WarmUp(phantoms=phantoms(3, 5), schedule=SCHEDULE),))
     monkeypatch.setattr("gc_panther_task1.training.WARM_UP_FOLDS", 3)
     undisturbed = tmp_path / "undisturbed"
     request = TrainingRequest("demo", undisturbed / "work", undisturbed / "models")

@@ -68,8 +68,6 @@ def as_in_a_process_of_its_own(process: Process) -> Iterator[None]:
     threads, numbers = torch.get_num_threads(), (random.getstate(), np.random.get_state())
     with (
         mock.patch.dict(os.environ, process.environment),
-        # It changes the allocator for good, which tests of this process's memory would notice.
-        mock.patch("gc_panther.memory.keep_memory"),
         torch.random.fork_rng(devices=()),
         quick_nnunet(),
     ):

@@ -1,7 +1,5 @@
 import gc
 import resource
-import subprocess
-import sys
 import weakref
 
 import numpy as np
@@ -12,7 +10,6 @@ from gc_panther.errors import InputError
 from gc_panther.memory import (
     available_memory,
     check_memory,
-    keep_memory,
     release_memory,
     settle_memory,
 )
@@ -66,35 +63,6 @@ def test_what_was_freed_goes_back_to_the_system(resident):
 def test_a_c_library_that_keeps_its_memory_is_no_error(monkeypatch):
     monkeypatch.setattr(memory, "C_LIBRARY", object())
     release_memory()
-
-
-@pytest.mark.skipif(not hasattr(memory.C_LIBRARY, "mallopt"), reason="the C library is not glibc")
-def test_a_training_gets_the_memory_it_freed_again():
-    script = """
-import resource, sys
-import numpy as np
-from gc_panther.memory import keep_memory
-if sys.argv[1] == "keep":
-    keep_memory()
-def step():
-    for size in (1_000_000, 3_000_000, 9_000_000):
-        np.ones(size)
-step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-    faults = {
-        how: int(subprocess.check_output([sys.executable, "-c", script, how]))
-        for how in ("keep", "usual")
-    }
-    assert faults["keep"] < 0.1 * faults["usual"]
-
-
-def test_keeping_memory_is_no_error_in_another_c_library(monkeypatch):
-    monkeypatch.setattr(memory, "C_LIBRARY", object())
-    keep_memory()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from gc_panther.errors import UserError, WeightsError
 from gc_panther.model_identity import ModelIdentity, changed_identity, describe_model, read_identity
+from gc_panther.nnunet.model.pack import read_manifest, verify
 
 BUNDLED = Path(__file__).resolve().parents[2] / "resources"
 
@@ -22,6 +24,27 @@ def test_the_bundled_weights_say_that_they_are_for_demonstration(name: str) -> N
     assert card.startswith(f"# {identity.title}\n")
     assert "Demonstration weights, trained on synthetic images, not for patients" in card
     assert "not for patients" in describe_model(BUNDLED / name, identity)
+
+
+@pytest.mark.parametrize("name", ["task1", "task2", "mrsegmentator"])
+def test_the_bundled_cards_name_the_commit_and_the_recipe_that_trained_them(name: str) -> None:
+    card = (BUNDLED / name / "MODEL_CARD.md").read_text()
+    reproduce = re.search(r"^git checkout ([0-9a-f]{12})\ngc-panther train (task\d) ", card, re.M)
+    assert reproduce is not None
+    commit, task = reproduce.groups()
+    assert f", commit {commit}" in card.partition("## Training")[2]
+    recipe = f"tasks/{task}/gc_panther_{task}/demo.yaml"
+    assert f"The recipe is `{recipe}` of that commit" in card
+    assert (BUNDLED.parent / recipe).is_file()
+
+
+@pytest.mark.parametrize("name", ["task1", "task2", "mrsegmentator"])
+def test_every_bundled_file_is_the_one_of_the_manifest(name: str) -> None:
+    manifest = read_manifest(BUNDLED / name)
+    files = {path.name for path in (BUNDLED / name).iterdir()}
+    assert files == {*manifest.files, "pack.json"}
+    for file in manifest.files:
+        verify(BUNDLED / name, manifest, file)
 
 
 def test_a_folder_that_says_nothing_is_of_unknown_origin(tmp_path: Path) -> None:

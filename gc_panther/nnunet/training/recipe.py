@@ -25,18 +25,6 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SmallPatches(Section):
-    """Smaller patches for the first epochs: cheaper ones, in which details are learnt.
-
-    Attributes:
-        epochs: how many epochs have them; the others have the network's own patches.
-        patch_zyx: voxels of such a patch.
-    """
-
-    epochs: Positive
-    patch_zyx: Axes
-
-
 class Schedule(Section):
     """How long and how hard one network is trained.
 
@@ -51,13 +39,7 @@ class Schedule(Section):
             costs a small part of it; ``none`` only mirrors, as inference does.
         mirror: whether patches are mirrored, and inference averages over mirrored copies. Not for
             labels that tell left from right.
-        precision: ``bfloat16`` lets the passes on a CPU that has matrix units for it (AMX) compute
-            in bfloat16, which halves an iteration's time; weights, loss and optimizer stay in
-            float32. On other CPUs all is float32. On a GPU nnU-Net computes in float16 whatever is
-            chosen here.
         save_every: epochs between the checkpoints from which an interrupted training continues.
-        small_patches: smaller patches for the first epochs, in batches and in the pseudo-Dice; an
-            iteration's time follows their voxels.
     """
 
     epochs: Positive
@@ -68,18 +50,7 @@ class Schedule(Section):
     optimizer: Literal["sgd", "adamw"] = "sgd"
     augmentation: Literal["none", "light", "full"] = "full"
     mirror: bool = True
-    precision: Literal["float32", "bfloat16"] = "float32"
     save_every: Positive = 50
-    small_patches: SmallPatches | None = None
-
-    @model_validator(mode="after")
-    def _ends_with_whole_patches(self) -> Self:
-        if self.small_patches is not None and self.small_patches.epochs >= self.epochs:
-            raise ValueError(
-                f"small_patches.epochs = {self.small_patches.epochs} leaves none of {self.epochs} "
-                "epochs for the network's own patches, which inference has"
-            )
-        return self
 
 
 class Network(Section):
@@ -116,31 +87,11 @@ class Network(Section):
                 raise ValueError(f"{name} needs one entry per stage ({stages})")
         if len(self.decoder_convs) != stages - 1:
             raise ValueError(f"decoder_convs needs one entry per decoder stage ({stages - 1})")
-        self._check_multiples(self.patch_zyx, "patch_zyx")
-        return self
-
-    def _check_multiples(self, patch_zyx: Axes, name: str) -> None:
-        for axis, voxels in enumerate(patch_zyx):
+        for axis, voxels in enumerate(self.patch_zyx):
             factor = math.prod(stride[axis] for stride in self.strides)
             if voxels % factor:
-                raise ValueError(f"{name}[{axis}] = {voxels} is not a multiple of {factor}")
-
-    def check(self, schedule: Schedule) -> None:
-        """See that the network can be trained by a schedule.
-
-        Raises:
-            ValueError: the schedule's small patches are no multiples of the network's strides, or
-                larger than its own patches.
-        """
-        if schedule.small_patches is None:
-            return
-        patch_zyx = schedule.small_patches.patch_zyx
-        self._check_multiples(patch_zyx, "small_patches.patch_zyx")
-        for axis, (small, own) in enumerate(zip(patch_zyx, self.patch_zyx, strict=True)):
-            if small > own:
-                raise ValueError(
-                    f"small_patches.patch_zyx[{axis}] = {small} is more than the network's {own}"
-                )
+                raise ValueError(f"patch_zyx[{axis}] = {voxels} is not a multiple of {factor}")
+        return self
 
 
 class PhantomCases(Section):
@@ -252,16 +203,9 @@ def load_preset(package: str, preset: str, kind: type[R]) -> R:
 
 def describe_schedule(schedule: Schedule) -> str:
     """One line for a model card."""
-    where = " if the processor has AMX" if schedule.precision == "bfloat16" else ""
-    small = schedule.small_patches
-    patches = ""
-    if small is not None:
-        size = " × ".join(map(str, small.patch_zyx))
-        patches = f", the first {small.epochs} with patches of {size} voxels (z, y, x)"
     return (
         f"{count(schedule.epochs, 'epoch')} of "
-        f"{count(schedule.iterations_per_epoch, 'iteration')}{patches}, "
+        f"{count(schedule.iterations_per_epoch, 'iteration')}, "
         f"{schedule.optimizer} from learning rate {schedule.learning_rate:g}, "
-        f"augmentation {schedule.augmentation}{'' if schedule.mirror else ' without mirroring'}, "
-        f"{schedule.precision}{where}"
+        f"augmentation {schedule.augmentation}{'' if schedule.mirror else ' without mirroring'}"
     )

@@ -10,9 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from batchgenerators.dataloading.nondet_multi_threaded_augmenter import (
-    NonDetMultiThreadedAugmenter,
-)
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
 from batchgeneratorsv2.transforms.intensity.contrast import BGContrast, ContrastTransform
@@ -27,9 +24,8 @@ from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
-from gc_panther.nnunet.training.recipe import Schedule, SmallPatches
+from gc_panther.nnunet.training.recipe import Schedule
 
 #: All three axes: inference averages over the same mirrored copies.
 MIRROR_AXES = (0, 1, 2)
@@ -52,8 +48,6 @@ def apply_schedule(trainer: nnUNetTrainer, schedule: Schedule) -> None:
         _use_cheap_augmentation(trainer, intensities=schedule.augmentation == "light")
     if not schedule.mirror:
         _stop_mirroring(trainer)
-    if schedule.small_patches is not None:
-        _grow_patches(trainer, schedule.small_patches)
 
 
 def _adamw(trainer: nnUNetTrainer) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
@@ -95,36 +89,6 @@ def _stop_mirroring(trainer: nnUNetTrainer) -> None:
         return *others, None
 
     trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size = geometry
-
-
-def _grow_patches(trainer: nnUNetTrainer, small: SmallPatches) -> None:
-    """Small patches for the first epochs; then the loaders are made anew, for the plans' own."""
-    # The class's, because a trainer may be given its schedule twice.
-    make, begin = type(trainer).get_dataloaders, type(trainer).on_epoch_start
-
-    def get_dataloaders() -> tuple[Any, Any]:
-        own = trainer.configuration_manager
-        if trainer.current_epoch < small.epochs:
-            patch = {"patch_size": list(small.patch_zyx)}
-            trainer.configuration_manager = ConfigurationManager({**own.configuration, **patch})
-        try:
-            loaders: tuple[Any, Any] = make(trainer)
-        finally:
-            trainer.configuration_manager = own
-        return loaders
-
-    def on_epoch_start() -> None:
-        # Also where a training goes on at this epoch: it then draws the same numbers as one that
-        # was not interrupted.
-        if trainer.current_epoch == small.epochs:
-            for loader in (trainer.dataloader_train, trainer.dataloader_val):
-                if isinstance(loader, NonDetMultiThreadedAugmenter):
-                    loader._finish()
-            trainer.dataloader_train, trainer.dataloader_val = trainer.get_dataloaders()
-        begin(trainer)
-
-    trainer.get_dataloaders = get_dataloaders
-    trainer.on_epoch_start = on_epoch_start
 
 
 def cheap_transforms(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +21,6 @@ log = logging.getLogger(__name__)
 
 #: Processes per training that nnU-Net takes by default to make batches.
 NNUNET_BATCH_MAKERS = 12
-#: How often a job's thread looks for work before it sleeps (libgomp). A job has its cores for
-#: itself, and threads that fell asleep after each layer made a training a sixth slower.
-WAITING_TURNS = "100000"
 
 
 @dataclass(frozen=True)
@@ -164,7 +160,6 @@ class Workspace:
                 "nnUNet_compile": "0",
                 "OMP_NUM_THREADS": threads,
                 "MKL_NUM_THREADS": threads,
-                "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", WAITING_TURNS),
             },
             gpu=job.needs_gpu,
             log=path.with_suffix(".log"),

@@ -14,7 +14,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from gc_panther.errors import UserError
-from gc_panther.memory import keep_memory
 from gc_panther.panther.phantom.generate import (
     PHANTOM_VERSION,
     PROTOCOLS,
@@ -166,14 +165,10 @@ def _run(jobs: list[Job], workers: int) -> Iterator[dict[str, Any]]:
     from multiprocessing import get_context
 
     # spawn: a forked child of a process that has started threads can hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=end_with_parent
+    ) as pool:
         yield from pool.map(make_case, jobs)
-
-
-def _begin() -> None:
-    """Prepare a worker process."""
-    keep_memory()  # before there is a second thread
-    end_with_parent()
 
 
 def _check(

@@ -49,13 +49,4 @@ class Task1Recipe(Recipe):
                 "a warm-up needs a network that is written out, because nnU-Net would plan "
                 "another one for other data"
             )
-        rounds: tuple[WarmUp | StudentRound, ...] = (*self.warm_up, *self.students)
-        for schedule in (self.schedule, *(part.schedule for part in rounds)):
-            if isinstance(self.network, Network):
-                self.network.check(schedule)
-            elif schedule.small_patches is not None:
-                raise ValueError(
-                    "small_patches need a network that is written out, because it is not known "
-                    "which patches nnU-Net would plan"
-                )
         return self

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from gc_panther.imaging.plausibility import ExpectedScan
 from gc_panther.nnunet.training.pipeline import TrainingRequest
@@ -59,11 +59,6 @@ class LocalizerRecipe(Section):
     labels: tuple[str, ...]
     schedule: Schedule
     phantoms: tuple[PhantomCases, ...]
-
-    @model_validator(mode="after")
-    def _schedule_fits(self) -> Self:
-        self.network.check(self.schedule)
-        return self
 
 
 class Task2Recipe(Recipe):

@@ -88,7 +88,6 @@ class Task2Training:
         network = network_of_plans(model.plans, model.configuration)
         if request.data is None:
             _phantoms_of(recipe, request)
-        _check_schedules(recipe, network, model.path)
         if recipe.start == "task1":
             # The spacing may be another one where the recipe says so; nothing else may.
             require_same_network(model, network_configuration(network))
@@ -154,23 +153,6 @@ def _chosen(recipe: Task2Recipe, request: TrainingRequest) -> Task2Recipe:
     if request.from_scratch:
         update["start"] = "random"
     return recipe.model_copy(update=update)
-
-
-def _check_schedules(recipe: Task2Recipe, network: Network, model: Path) -> None:
-    """See that the network of the model to start from can be trained by the recipe.
-
-    Raises:
-        UserError: it cannot.
-    """
-    try:
-        for schedule in (recipe.schedule, *(part.schedule for part in recipe.warm_up)):
-            network.check(schedule)
-    except ValueError as error:
-        raise UserError(
-            f"the recipe does not fit the network of the model to fine-tune from ({error})",
-            where=model,
-            fix="Give --from a model that the same preset of task 1 made",
-        ) from error
 
 
 def _train_folds(

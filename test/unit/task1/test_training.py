@@ -17,8 +17,8 @@ from gc_panther_task1.training import (
     _chosen,
 )
 
-from gc_panther.errors import UserError
-from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.errors import ProcessingError, UserError
+from gc_panther.nnunet.model.folder import open_model_folder, read_checkpoint
 from gc_panther.nnunet.training.dataset import make_splits, panther_cases
 from gc_panther.nnunet.training.jobs.worker import Images, PredictJob, predict
 from gc_panther.nnunet.training.models.plans import (
@@ -34,7 +34,6 @@ from gc_panther.nnunet.training.recipe import (
     Network,
     PhantomCases,
     Schedule,
-    SmallPatches,
     StudentRound,
     WarmUp,
     load_preset,
@@ -162,6 +161,32 @@ def data(tmp_path_factory):
         ):
             sitk.WriteImage(sitk.GetImageFromArray(array), str(folder / name))
     return folder
+
+
+# nnU-Net trains until the second epoch ends.
+@pytest.mark.slow
+def test_a_training_that_diverges_ends_and_its_checkpoints_are_from_before(
+    data, tmp_path, monkeypatch, engine_in_process
+):
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    step = nnUNetTrainer.train_step
+
+    def poisoned(trainer, batch):
+        batch["data"] *= float("nan") if trainer.current_epoch == 1 else 1.0
+        return step(trainer, batch)
+
+    monkeypatch.setattr(nnUNetTrainer, "train_step", poisoned)
+    longer = SCHEDULE.model_copy(update={"epochs": 4, "save_every": 1})
+    recipe = Task1Recipe(folds=2, schedule=longer, network=NETWORK)
+    request = TrainingRequest("tiny", tmp_path / "work", tmp_path / "out", data=data)
+    with pytest.raises(ProcessingError, match="diverged: no loss of epoch 2 is finite"):
+        Task1Training().train_recipe(recipe, request)
+    (fold,) = tmp_path.rglob("fold_0")
+    assert not (fold / "checkpoint_final.pth").exists()
+    last = read_checkpoint(fold / "checkpoint_latest.pth")
+    assert last["current_epoch"] == 1
+    assert all(tensor.isfinite().all() for tensor in last["network_weights"].values())
 
 
 def image_of(folder, case):
@@ -365,16 +390,6 @@ def test_a_planned_network_does_not_go_with_a_warm_up(tmp_path):
     request = TrainingRequest("demo", tmp_path / "work", tmp_path / "out", resenc="L")
     with pytest.raises(UserError, match="warm-up"):
         Task1Training().train(request)
-
-
-@pytest.mark.parametrize("network", [NETWORK, "M"])
-def test_small_patches_need_a_network_that_they_fit(network):
-    small = SCHEDULE.model_copy(
-        update={"small_patches": SmallPatches(epochs=1, patch_zyx=(8, 8, 10))}
-    )
-    fault = "not a multiple of 4" if network is NETWORK else "not known which patches"
-    with pytest.raises(ValueError, match=fault):
-        Task1Recipe(folds=2, schedule=SCHEDULE, network=network, students=[{"schedule": small}])
 
 
 def test_a_preset_without_phantoms_asks_for_data(tmp_path):

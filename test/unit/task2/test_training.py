@@ -180,16 +180,6 @@ def test_what_is_missing_is_told_before_the_localizer_is_trained(tmp_path, task_
     assert not (tmp_path / "work").exists()
 
 
-def test_patches_that_do_not_fit_are_refused_before_the_localizer_is_trained(
-    tmp_path, task_1_model
-):
-    request = TrainingRequest("demo", tmp_path / "work", tmp_path / "out", start_from=task_1_model)
-    with pytest.raises(UserError, match=r"\[0\] = 32 is more than the network's 16") as told:
-        Task2Training().train(request)
-    assert told.value.where == str(task_1_model)
-    assert not (tmp_path / "work").exists()
-
-
 # Trains two folds.
 @pytest.mark.slow
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from gc_panther.errors import GCPantherError, describe, error_line
+from gc_panther.errors import GCPantherError, ProcessingError, describe, error_line
+from gc_panther.nnunet.cudnn import GOOD_RELEASES, convolution_faults
 from gc_panther.nnunet.training.jobs.engine import CHILD
 from gc_panther.nnunet.training.jobs.lock import locked
 from gc_panther.nnunet.training.pipeline import ResEnc
@@ -32,12 +33,6 @@ log = logging.getLogger(__name__)
 
 #: Free bytes with which a failure is the disk's.
 FULL_DISK = 2**20
-
-#: Seconds between two drawings of a training's curves.
-DRAW_EVERY = 60.0
-
-#: The part of the time that is spent on them at most.
-DRAW_SHARE = 0.01
 
 #: Seconds in which the process of an interrupted run may end that did the same job.
 LOCK_WAIT = 60.0
@@ -209,8 +204,6 @@ def train(job: TrainJob) -> None:
     import torch
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 
-    from gc_panther.memory import keep_memory
-    from gc_panther.nnunet.training.divergence import guard_steps
     from gc_panther.nnunet.training.models.checkpoints import (
         last_checkpoint,
         save_whole,
@@ -219,16 +212,8 @@ def train(job: TrainJob) -> None:
     )
     from gc_panther.nnunet.training.models.plans import CONFIGURATION, PLANS_NAME
     from gc_panther.nnunet.training.models.transfer import read_weights, transfer_weights
-    from gc_panther.nnunet.training.precision import (
-        computes_bfloat16,
-        keep_channels_last,
-        pass_in_bfloat16,
-        warn_of_cudnn,
-    )
     from gc_panther.nnunet.training.schedule import apply_schedule
 
-    if job.device == "cpu":
-        keep_memory()
     torch.set_num_threads(job.threads)
     seed_all(job.seed)
     trainer_class = _imported(job.trainer)
@@ -243,14 +228,7 @@ def train(job: TrainJob) -> None:
     trainer = trainer_class(plans, CONFIGURATION, job.fold, dataset_json, torch.device(job.device))
     apply_schedule(trainer, job.schedule)
     trainer.initialize()
-    if job.device == "cpu":
-        keep_channels_last(trainer.network)
-        if job.schedule.precision == "bfloat16":
-            if computes_bfloat16():
-                pass_in_bfloat16(trainer.network)
-            else:
-                log.info("%s: in float32, as this CPU has no AMX for bfloat16", job.title)
-    else:
+    if job.device != "cpu":
         warn_of_cudnn(job.title, torch.__version__, torch.backends.cudnn.version())
     if last is not None:
         trainer.load_checkpoint(str(last))
@@ -262,9 +240,7 @@ def train(job: TrainJob) -> None:
         log.info("%s: starts from %s, %s", job.title, job.start_from, report)
     save_whole(trainer)
     seed_epochs(trainer, job.seed)
-    guard_steps(trainer, job.title)
-    draw_seldom(trainer)
-    _log_epochs(trainer, job)
+    watch_epochs(trainer, job.title)
     trainer.run_training()
 
 
@@ -304,41 +280,49 @@ def _imported(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def draw_seldom(trainer: Any) -> None:
-    """Let an ``nnUNetTrainer`` draw ``progress.png`` no more than once in :data:`DRAW_EVERY`,
-    and for no more than :data:`DRAW_SHARE` of the time.
+def watch_epochs(trainer: Any, title: str) -> None:
+    """Log the epochs of an ``nnUNetTrainer``, and end a training that can only give a bad network.
 
-    nnU-Net draws all curves anew after each epoch, which takes as long as two iterations of a
-    small network. The last epoch's are always drawn.
+    On a CPU one gradient that is not finite makes all weights NaN. On a GPU the gradient scaler
+    leaves such steps out, and all of them once the outputs overflow. nnU-Net trains on to the last
+    epoch either way, and writes over its checkpoints. One loss alone may be a single bad batch.
+
+    Args:
+        trainer: its ``on_epoch_end`` raises :class:`ProcessingError`, before it writes checkpoints,
+            where neither the training's nor the validation's loss is finite.
+        title: what log lines start with.
     """
-    draw = trainer.logger.plot_progress_png
-    next_at = -math.inf
-
-    def plot_progress_png(output_folder: str) -> None:
-        nonlocal next_at
-        begin = time.monotonic()
-        is_last = trainer.current_epoch + 1 == trainer.num_epochs
-        if is_last or begin >= next_at:
-            draw(output_folder)
-            taken = time.monotonic() - begin
-            next_at = begin + max(DRAW_EVERY, taken / DRAW_SHARE)
-
-    trainer.logger.plot_progress_png = plot_progress_png
-
-
-def _log_epochs(trainer: Any, job: TrainJob) -> None:
     ends_epoch = trainer.on_epoch_end
 
     def on_epoch_end() -> None:
         value = trainer.logger.get_value
-        dice = " ".join(f"{v:.3f}" for v in value("dice_per_class_or_region", step=-1)[:8])
-        line = f"epoch {trainer.current_epoch + 1}/{job.schedule.epochs}"
         loss = value("train_losses", step=-1)
+        if not (math.isfinite(loss) or math.isfinite(value("val_losses", step=-1))):
+            raise ProcessingError(
+                f"the training diverged: no loss of epoch {trainer.current_epoch + 1} is finite",
+                where=trainer.output_folder,
+                fix="Look at the data for extreme values, or choose a lower learning rate",
+            )
+        dice = " ".join(f"{v:.3f}" for v in value("dice_per_class_or_region", step=-1)[:8])
+        line = f"epoch {trainer.current_epoch + 1}/{trainer.num_epochs}"
         ends_epoch()
         seconds = value("epoch_end_timestamps", step=-1) - value("epoch_start_timestamps", step=-1)
-        log.info("%s: %s, %.0f s, loss %.3f, pseudo-Dice %s", job.title, line, seconds, loss, dice)
+        log.info("%s: %s, %.0f s, loss %.3f, pseudo-Dice %s", title, line, seconds, loss, dice)
 
     trainer.on_epoch_end = on_epoch_end
+
+
+def warn_of_cudnn(title: str, torch_version: str, cudnn: int | None) -> None:
+    """Say that half-precision convolutions, in which nnU-Net trains on a GPU, are known to fail.
+
+    Args:
+        title: of the training.
+        torch_version: such as ``2.7.1+cu126``.
+        cudnn: ``torch.backends.cudnn.version()``.
+    """
+    faults = convolution_faults(torch_version, cudnn)
+    if faults.reason:
+        log.warning("%s: %s; %s", title, faults.reason, GOOD_RELEASES)
 
 
 def run(job: AnyJob) -> None:

@@ -231,38 +231,30 @@ def model_card(
     from importlib.metadata import version
 
     import torch
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    warning = (
-        "**Demonstration weights, trained on synthetic images, not for patients. Not for clinical "
-        "use: these networks have never seen a patient, and their scores on phantoms say nothing "
-        "about patients.**"
-        if synthetic
-        else "**For research. Not for clinical use.**"
-    )
-    columns = sorted({name for row in results.values() for name in row}, key=lambda n: labels[n])
-    lines = [f"# {title}", "", warning, "", purpose, "", "## Reproduce", "", "```"]
-    lines += [command, "```", "", "## Data", "", *(f"- {fact}" for fact in data)]
-    lines += ["", "## Training", "", *(f"- {fact}" for fact in training)]
-    lines += [
-        f"- gc-panther {version('gc-panther')}, nnunetv2 {version('nnunetv2')}, "
+    versions = (
+        f"gc-panther {version('gc-panther')}, nnunetv2 {version('nnunetv2')}, "
         f"torch {torch.__version__}{_commit()}"
-    ]
-    if validation:
-        lines += ["", "## Cross-validation", "", "The tumour of every case, in the label map of"]
-        lines += ["the one network that has not seen it.", "", validation]
-    if rounds:
-        lines += ["", "## Rounds", "", "The round with the best mean Dice of the tumour in cross-"]
-        lines[-1] += "validation is exported."
-        lines += ["Students learn from what teachers of other folds have seen, so theirs is a"]
-        lines += ["little optimistic.", "", rounds]
-    lines += ["", "## Pseudo-Dice", "", "nnU-Net's Dice over random patches of the cases held out,"]
-    lines += ["mean of the last five epochs. It is not the Dice of whole cases.", ""]
-    lines += ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    lines += [
-        f"| {name} | " + " | ".join(f"{row.get(c, float('nan')):.3f}" for c in columns) + " |"
-        for name, row in results.items()
-    ]
-    lines += ["", "## Labels", ""]
-    lines += [f"- {value}: {name}" for name, value in sorted(labels.items(), key=lambda i: i[1])]
-    lines += ["", "## Licence", "", "Apache-2.0", ""]
-    return "\n".join(lines)
+    )
+    environment = Environment(  # noqa: S701 - Markdown, not HTML
+        loader=PackageLoader("gc_panther.nnunet.training.models", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("model_card.md.j2").render(
+        title=title,
+        purpose=purpose,
+        command=command,
+        data=data,
+        training=[*training, versions],
+        results=results,
+        columns=sorted({name for row in results.values() for name in row}, key=lambda n: labels[n]),
+        labels=dict(sorted(labels.items(), key=lambda item: item[1])),
+        synthetic=synthetic,
+        validation=validation,
+        rounds=rounds,
+        nan=float("nan"),
+    )

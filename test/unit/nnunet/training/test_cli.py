@@ -27,7 +27,7 @@ def test_a_work_folder_in_which_another_training_is_at_work_is_refused(tmp_path,
     with locked(work / "lock", "a training"):
         result = CliRunner().invoke(app(), arguments)
     assert isinstance(result.exception, UserError)
-    assert "another training is at work here already" in str(result.exception)
+    assert "another training is already running here" in str(result.exception)
     assert [path.name for path in work.iterdir()] == ["lock"]
 
 

@@ -34,6 +34,9 @@ def test_a_good_recipe_keeps_nnunets_defaults():
         ("folds: 3 -> folds: 3\ncolour: red", "colour"),
         ("folds: 3 -> phantoms: {task: task9, cases: 1, seed: 0}", "phantoms.task"),
         ("0.01} -> 0.01, augmentation: wild}", "schedule.augmentation"),
+        # Keys of earlier versions.
+        ("0.01} -> 0.01, precision: bfloat16}", "schedule.precision"),
+        ("0.01} -> 0.01, small_patches: {epochs: 1}}", "schedule.small_patches"),
     ],
 )
 def test_a_fault_is_named_with_its_place(change, named):
@@ -78,39 +81,6 @@ def test_a_network_that_nnunet_could_not_build_is_refused(change):
         network(**change)
 
 
-def schedule(epochs, patch_zyx):
-    small = {"epochs": epochs, "patch_zyx": patch_zyx}
-    return Schedule(epochs=6, learning_rate=0.01, small_patches=small)
-
-
-def test_the_last_epochs_have_the_networks_own_patches():
-    assert schedule(5, (8, 8, 8)).small_patches.epochs == 5
-    with pytest.raises(ValueError, match="leaves none of 6 epochs"):
-        schedule(6, (8, 8, 8))
-
-
-@pytest.mark.parametrize(
-    ("patch_zyx", "fault"),
-    [
-        ((8, 16, 4), None),
-        ((8, 8, 10), r"small_patches\.patch_zyx\[2\] = 10 is not a multiple of 4"),
-        ((8, 20, 8), r"small_patches\.patch_zyx\[1\] = 20 is more than the network's 16"),
-    ],
-)
-def test_small_patches_fit_the_network(patch_zyx, fault):
-    chosen = schedule(2, patch_zyx)
-    if fault is None:
-        network().check(chosen)
-        return
-    with pytest.raises(ValueError, match=fault):
-        network().check(chosen)
-
-
-def test_a_card_tells_of_small_patches():
-    line = describe_schedule(schedule(2, (8, 16, 4)))
-    assert "iterations, the first 2 with patches of 8 × 16 × 4 voxels (z, y, x), sgd" in line
-
-
 FINGERPRINT = {
     "spacings": [[3.0, 1.0, 1.0]],
     "shapes_after_crop": [[20, 30, 40]],
@@ -134,11 +104,9 @@ def test_plans_of_another_architecture_are_refused():
         network_of_plans({"configurations": {"3d_fullres": other}})
 
 
-def test_a_card_does_not_promise_bfloat16_on_every_processor():
+def test_a_card_tells_of_a_schedule():
     given = {"epochs": 2, "learning_rate": 0.01, "optimizer": "adamw", "mirror": False}
     assert describe_schedule(Schedule(**given)) == (
         "2 epochs of 250 iterations, adamw from learning rate 0.01, augmentation full without "
-        "mirroring, float32"
+        "mirroring"
     )
-    half = describe_schedule(Schedule(**given, precision="bfloat16"))
-    assert half.endswith("bfloat16 if the processor has AMX")

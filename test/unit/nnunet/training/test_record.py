@@ -66,6 +66,17 @@ def test_the_same_data_go_on(request_):
     begin(request_)
 
 
+def test_a_folder_of_an_earlier_version_is_refused_in_one_line(request_):
+    begin(request_)
+    path = request_.work / record.RECORD
+    document = json.loads(path.read_text())
+    # Of a key that recipes no longer have.
+    document["recipe"]["schedule"]["precision"] = "float32"
+    path.write_text(json.dumps(document))
+    error = refused(request_, r"begun with another recipe \(schedule\)")
+    assert "\n" not in str(error)
+
+
 def add(data):
     add_case(data, "10002_0001")
 

@@ -7,7 +7,7 @@ from gc_panther.errors import ProcessingError, UserError
 from gc_panther.nnunet.training.jobs.worker import CallJob, TrainJob
 from gc_panther.nnunet.training.pipeline import TrainingRequest
 from gc_panther.nnunet.training.recipe import Schedule
-from gc_panther.nnunet.training.workspace import WAITING_TURNS, Workspace
+from gc_panther.nnunet.training.workspace import Workspace
 
 DATASET, TRAINER = "Dataset001_Tiny", "module:Trainer"
 
@@ -87,15 +87,6 @@ def test_jobs_get_the_engines_threads_and_say_whether_they_need_a_gpu(space):
     assert process.environment["OMP_NUM_THREADS"] == "6"
     assert process.environment["nnUNet_results"] == str(space.folder / "nnUNet_results")
     assert not space._process(folds(space, 1)[0]).gpu
-
-
-@pytest.mark.parametrize("wanted", [None, "0"])
-def test_threads_of_a_job_stay_awake_unless_they_are_told_otherwise(space, monkeypatch, wanted):
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    if wanted is not None:
-        monkeypatch.setenv("GOMP_SPINCOUNT", wanted)
-    process = space._process(CallJob(title="a call", function="a:b", arguments={}))
-    assert process.environment["GOMP_SPINCOUNT"] == (wanted or WAITING_TURNS)
 
 
 @pytest.mark.parametrize(("count", "threads"), [(1, "6"), (2, "3"), (5, "3")])

@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 import threading
@@ -26,7 +28,7 @@ def test_a_lock_is_refused_in_one_line_and_ends_with_its_process(tmp_path):
         with pytest.raises(UserError) as caught, locked(path, "a training"):
             pass
         holder.kill()
-    assert f"a training is at work here already (process {holder.pid} on " in str(caught.value)
+    assert f"a training is already running here (process {holder.pid} on " in str(caught.value)
     assert str(path.parent) in str(caught.value)
     # The file of the killed one is still there.
     assert path.read_text()
@@ -62,3 +64,18 @@ def test_a_file_that_names_no_holder_is_no_obstacle(tmp_path):
         path.write_text("")
         with pytest.raises(UserError, match="process unknown"), locked(path, "a training"):
             pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch, number):
+    """No substitute that a killed process would leave behind."""
+
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with (
+        pytest.raises(UserError, match=rf"the lock cannot be taken \({os.strerror(number)}\)"),
+        locked(tmp_path / "work" / "lock", "a training"),
+    ):
+        pytest.fail("the block was entered")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gc_panther.case import Geometry, Volume
+from gc_panther.errors import ProcessingError
 from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import from_lps, to_lps
 from gc_panther.nnunet.inference.ensemble import Ensemble
@@ -15,14 +16,13 @@ from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.training.dataset import write_json
 from gc_panther.nnunet.training.jobs.lock import locked
 from gc_panther.nnunet.training.jobs.worker import (
-    DRAW_EVERY,
-    DRAW_SHARE,
     CallJob,
     Images,
     PredictJob,
-    draw_seldom,
     main,
     run,
+    warn_of_cudnn,
+    watch_epochs,
 )
 from gc_panther.nnunet.training.workspace import Workspace
 from gc_panther.task import CaseRun, InferenceOptions
@@ -125,26 +125,59 @@ def test_a_full_disk_of_which_a_library_does_not_tell_is_found(tmp_path, monkeyp
 def test_a_job_is_done_by_one_process_at_a_time(tmp_path, monkeypatch):
     with locked(tmp_path / "job.lock", "a job"):
         line = run_as_process(tmp_path, monkeypatch, pytest.fail)
-    assert line.startswith("error: the job 'a call' is at work here already")
+    assert line.startswith("error: the job 'a call' is already running here")
+
+
+NAN, INFINITE = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
-    ("seconds", "epochs"),
-    [(0.0, [0, 3, 6, 7]), (DRAW_EVERY * DRAW_SHARE, [0, 3, 6, 7]), (1.2, [0, 5, 7])],
+    ("training", "validation", "ends"),
+    [
+        (0.5, 0.25, False),
+        # A step that the gradient scaler leaves out; an overflow in a patch of validation.
+        (NAN, 0.25, False),
+        (0.5, INFINITE, False),
+        (NAN, NAN, True),
+        (INFINITE, NAN, True),
+    ],
 )
-def test_curves_are_drawn_now_and_then_and_at_the_end(monkeypatch, seconds, epochs):
-    drawn, now = [], 100.0
+def test_a_training_ends_where_neither_loss_is_finite(training, validation, ends, caplog):
+    caplog.set_level("INFO")
+    values = {
+        "train_losses": training,
+        "val_losses": validation,
+        "dice_per_class_or_region": [0.5, 0.75],
+        "epoch_start_timestamps": 10.0,
+        "epoch_end_timestamps": 12.0,
+    }
+    ended = []
+    trainer = SimpleNamespace(
+        current_epoch=6,
+        num_epochs=9,
+        output_folder="work/fold_3",
+        logger=SimpleNamespace(get_value=lambda name, step: values[name]),
+        on_epoch_end=lambda: ended.append(trainer.current_epoch),
+    )
+    watch_epochs(trainer, "task1 fold 3")
+    if ends:
+        with pytest.raises(ProcessingError, match="diverged: no loss of epoch 7") as told:
+            trainer.on_epoch_end()
+        assert told.value.where == "work/fold_3"
+        # nnU-Net would have written checkpoints.
+        assert not ended
+        return
+    trainer.on_epoch_end()
+    assert ended == [6]
+    line = f"task1 fold 3: epoch 7/9, 2 s, loss {training:.3f}, pseudo-Dice 0.500 0.750"
+    assert caplog.messages == [line]
 
-    def plot(folder):
-        nonlocal now
-        drawn.append((trainer.current_epoch, folder))
-        now += seconds
 
-    trainer = SimpleNamespace(current_epoch=0, num_epochs=8)
-    trainer.logger = SimpleNamespace(plot_progress_png=plot)
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    draw_seldom(trainer)
-    for trainer.current_epoch in range(8):
-        trainer.logger.plot_progress_png("fold_0")
-        now += DRAW_EVERY / 2.5
-    assert drawn == [(epoch, "fold_0") for epoch in epochs]
+@pytest.mark.parametrize(
+    ("version", "cudnn", "said"),
+    [("2.8.0", 91002, "wrongly"), ("2.10.0", 91002, "slowly"), ("2.7.1", 90501, "")],
+)
+def test_faults_of_cudnn_are_a_warning_of_a_training(version, cudnn, said, caplog):
+    warn_of_cudnn("task1 fold 0", version, cudnn)
+    assert len(caplog.records) == bool(said)
+    assert said in caplog.text

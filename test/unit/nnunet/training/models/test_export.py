@@ -1,5 +1,6 @@
 import copy
 import json
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from gc_panther.nnunet.training.models.export import (
     NEVER,
     export_model,
     exported_identity,
+    model_card,
     pseudo_dice,
     widen_heads,
 )
@@ -123,3 +125,109 @@ def test_weights_that_are_not_finite_are_not_exported(results, tmp_path):
 
 def test_the_pseudo_dice_of_labels_that_never_occurred_is_left_out(results):
     assert pseudo_dice(results, 0) == {"tumour": 0.5}
+
+
+CARD = """\
+# Tiny
+
+**For research. Not for clinical use.**
+
+Finds <nothing> & says so.
+
+## Reproduce
+
+```
+gc-panther train tiny
+```
+
+## Data
+
+- 2 cases
+- 1 fold
+
+## Training
+
+- recipe: `demo`
+- {versions}, commit 0123456789ab
+
+## Cross-validation
+
+The tumour of every case, in the label map of
+the one network that has not seen it.
+
+| Dice |
+|--:|
+| 0.5 |
+
+## Rounds
+
+The round with the best mean Dice of the tumour in cross-validation is exported.
+Students learn from what teachers of other folds have seen, so theirs is a
+little optimistic.
+
+The first is exported.
+
+## Pseudo-Dice
+
+nnU-Net's Dice over random patches of the cases held out,
+mean of the last five epochs. It is not the Dice of whole cases.
+
+| | tumour | pancreas |
+|---|---|---|
+| fold 0 | 0.500 | 0.250 |
+| fold 1 | nan | 0.125 |
+
+## Labels
+
+- 0: background
+- 1: tumour
+- 2: pancreas
+
+## Licence
+
+Apache-2.0
+"""
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """Make a card; keywords change what is in it."""
+    monkeypatch.setattr(
+        "gc_panther.nnunet.training.models.export._commit", lambda: ", commit 0123456789ab"
+    )
+
+    def make(**changes):
+        content = {
+            "purpose": "Finds <nothing> & says so.",
+            "command": "gc-panther train tiny",
+            "data": ["2 cases", "1 fold"],
+            "training": ["recipe: `demo`"],
+            "results": {"fold 0": {"pancreas": 0.25, "tumour": 0.5}, "fold 1": {"pancreas": 0.125}},
+            "labels": {"pancreas": 2, "background": 0, "tumour": 1},
+            "synthetic": False,
+            "validation": "| Dice |\n|--:|\n| 0.5 |",
+            "rounds": "The first is exported.",
+        }
+        return model_card("Tiny", **{**content, **changes})
+
+    return make
+
+
+def test_a_model_card_says_what_was_trained_on_what_and_what_it_reached(card):
+    versions = ", ".join(f"{name} {version(name)}" for name in ("gc-panther", "nnunetv2", "torch"))
+    assert card() == CARD.format(versions=versions)
+
+
+def test_a_model_card_has_no_empty_parts_and_warns_of_synthetic_data(card):
+    whole, short = card(), card(validation="", rounds="", synthetic=True)
+    headings = [line for line in short.splitlines() if line.startswith("## ")]
+    assert headings == [
+        "## Reproduce",
+        "## Data",
+        "## Training",
+        "## Pseudo-Dice",
+        "## Labels",
+        "## Licence",
+    ]
+    assert "\n\n\n" not in whole + short
+    assert "\n\n**Demonstration weights, trained on synthetic images, not for patients." in short
