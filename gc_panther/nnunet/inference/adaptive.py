@@ -24,7 +24,7 @@ import torch
 
 from gc_panther.nnunet.inference.folds import Folds, WindowedImage, add_probabilities
 from gc_panther.nnunet.inference.windows import Axes, Slices, Windows, blend_windows, window_weights
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 #: A label can be where the coarse pass gives it this probability.
 CANDIDATE = 0.2
@@ -88,7 +88,7 @@ class Doubt:
 
 
 def run_adaptively(
-    folds: Folds, image: WindowedImage, mirroring: Sequence[Axes], label: int, run: CaseRun
+    folds: Folds, image: WindowedImage, mirroring: Sequence[Axes], label: int, run: RunContext
 ) -> Adaptive | Doubt:
     """Run the folds where it matters for one label.
 
@@ -164,7 +164,7 @@ class _SomeCopies:
         image: WindowedImage,
         mirroring: Sequence[Axes],
         coarse: Sequence[torch.Tensor],
-        run: CaseRun,
+        run: RunContext,
     ) -> None:
         self.copies: dict[int, int] = {}
         self.passes = len(coarse)

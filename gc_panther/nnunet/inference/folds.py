@@ -14,7 +14,7 @@ import torch
 from gc_panther.errors import ProcessingError
 from gc_panther.nnunet.inference.backends import Runner
 from gc_panther.nnunet.inference.windows import Axes, Slices, Windows, blend_windows, window_logits
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 from gc_panther.text import count
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Folds:
         return network
 
     def parts(
-        self, fold: int, image: WindowedImage, windows: Windows, run: CaseRun, label: str
+        self, fold: int, image: WindowedImage, windows: Windows, run: RunContext, label: str
     ) -> list[torch.Tensor]:
         """One fold's logits in some windows.
 
@@ -121,7 +121,7 @@ class Folds:
         fold: int,
         image: WindowedImage,
         mirroring: Callable[[int], Sequence[Axes]],
-        run: CaseRun,
+        run: RunContext,
         *,
         out_of_time: Callable[[], bool] = lambda: False,
     ) -> torch.Tensor:
@@ -174,7 +174,7 @@ class Folds:
         fold: int,
         image: WindowedImage,
         windows: Windows,
-        run: CaseRun,
+        run: RunContext,
         label: str,
         out_of_time: Callable[[], bool] = lambda: False,
     ) -> Iterator[Iterator[torch.Tensor]]:
