@@ -70,13 +70,11 @@ class InputFiles:
     """The files of one case.
 
     Attributes:
-        interface: the task's interface that they fit.
-        images: file of each image socket, by slug; below the input folder as it was given, which
-            may be a symlink, and never resolved.
+        images: file of each image socket of the interface that they fit, by slug; below the input
+            folder as it was given, which may be a symlink, and never resolved.
         name: the case's name: the first image's original file name without its ending.
     """
 
-    interface: Interface
     images: Mapping[str, Path]
     name: str
 
@@ -143,7 +141,7 @@ def _find_inputs(folder: Path, task: Task) -> InputFiles:
         if socket.kind == "Image"
     }
     name = Path(original).name or next(iter(images.values())).name
-    return InputFiles(interface, images, _stem(name))
+    return InputFiles(images, _stem(name))
 
 
 def _read_entries(folder: Path) -> list[tuple[SocketEntry, ImageEntry | None]] | None:
