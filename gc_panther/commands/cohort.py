@@ -114,13 +114,16 @@ def cohort(
                 recipe = recipe_of(task, manager, settings, choices)
                 kept = {} if overwrite else kept_outcomes(there, table, recipe, pictures=pictures)
                 waiting = [one for one in plan if one.name not in kept]
-                session = Session(task, manager, settings, choices) if waiting else None
+                session = (
+                    stack.enter_context(Session(task, manager, settings, choices))
+                    if waiting
+                    else None
+                )
             for one in plan:
                 table.put(kept.get(one.name) or Outcome(one.name, "waiting"))
             table.write()
             made: dict[str, Outcome] = {}
             if session is not None:
-                stack.enter_context(session)
                 work = _Work(session, manager, slug, recipe, mask_folder, pictures)
                 made = _segment_all(work, waiting, table)
     outcomes = kept | made
