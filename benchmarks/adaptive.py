@@ -20,8 +20,8 @@ from phantoms import SEED, phantom_files, say
 from warm import ROOT, WarmTask
 
 from gc_panther.imaging.images import read_image
+from gc_panther.nnunet.device import torch_device
 from gc_panther.panther.evaluation.metrics import TUMOUR
-from gc_panther.runtime.device import select_device
 from gc_panther.session import Choices
 from gc_panther.task import InferenceOptions
 
@@ -114,7 +114,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "accuracy")
     parser.add_argument("--update-docs", action="store_true")
     arguments = parser.parse_args()
-    device = select_device(arguments.device).name
+    device = torch_device(arguments.device).name
     sections = [f"{machine(device)}."]
     for task in arguments.tasks:
         pairs = measure(task, arguments.cases, arguments.seed, arguments.work, device)

@@ -43,12 +43,12 @@ from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import Box, crop
+from gc_panther.nnunet.device import torch_device
 from gc_panther.nnunet.inference.ensemble import Ensemble, openvino_graph
 from gc_panther.nnunet.inference.labels import tumour_label
 from gc_panther.nnunet.inference.openvino_graph import GRAPH_FILE, is_installed
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.pack import sizes, write_pack
-from gc_panther.runtime.device import select_device
 from gc_panther.task import CaseRun, InferenceOptions
 
 DOCS = ROOT / "docs" / "performance.md"
@@ -491,7 +491,7 @@ def machine(device: str) -> str:
     }
     names = ["torch", "nnunetv2", *(["openvino"] if is_installed() else [])]
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in names)
-    gpu = "" if device == "cpu" else f"{select_device(device).description}; "
+    gpu = "" if device == "cpu" else f"{torch_device(device).description}; "
     return (
         f"{gpu}{os.cpu_count()} cores ({', '.join(sorted(processors)) or platform.machine()}), "
         f"Python {platform.python_version()}, {packages}"
@@ -587,7 +587,7 @@ def main() -> int:
     parser.add_argument("--full-size", action="store_true", help="PANTHER's network instead")
     parser.add_argument("--update-docs", action="store_true")
     arguments = parser.parse_args()
-    arguments.device = select_device(arguments.device).name
+    arguments.device = torch_device(arguments.device).name
     section = "full-size" if arguments.full_size else "performance"
     if arguments.device != "cpu":
         section += "-gpu"

@@ -29,11 +29,11 @@ from warm import ROOT
 from gc_panther.case import Volume
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
+from gc_panther.nnunet.device import torch_device
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.inference.openvino_graph import is_installed
 from gc_panther.nnunet.model.folder import ModelFolder, open_model_folder
 from gc_panther.nnunet.model.network import build_network
-from gc_panther.runtime.device import select_device
 from gc_panther.session import Clock
 from gc_panther.task import Backend, CaseRun, InferenceOptions
 
@@ -197,7 +197,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--update-docs", action="store_true")
     arguments = parser.parse_args()
-    device = select_device(arguments.device).name
+    device = torch_device(arguments.device).name
     with tempfile.TemporaryDirectory() as scratch:
         found, tried = measured(device, Path(scratch)), probes(device)
         peaks: dict[str, list[float]] = {probe.name: [] for probe in tried}

@@ -36,10 +36,10 @@ from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import bounding_box
+from gc_panther.nnunet.device import torch_device
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.inference.labels import tumour_label
 from gc_panther.nnunet.model.folder import open_model_folder
-from gc_panther.runtime.device import select_device
 from gc_panther.session import Choices
 from gc_panther.task import Backend, CaseRun, Combine, InferenceOptions, Runtime
 
@@ -191,7 +191,7 @@ def main() -> int:
     parser.add_argument("--update-docs", action="store_true")
     arguments = parser.parse_args()
 
-    device = select_device(arguments.device).name
+    device = torch_device(arguments.device).name
     backends = arguments.backends if device == "cpu" else ["torch"]
     equal, tables = True, [f"{machine(device)}.", ""]
     for name in arguments.tasks:

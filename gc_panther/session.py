@@ -20,10 +20,10 @@ from gc_panther.deprecated import as_predictor
 from gc_panther.errors import InputError, UserError, clear_memory_errors
 from gc_panther.platform.outputs import check_outputs
 from gc_panther.platform.sockets import check_served
-from gc_panther.plugins import plugin_of
+from gc_panther.plugins import installed_versions, plugin_of
 from gc_panther.progress import InterruptibleProgress
 from gc_panther.report.run_report import run_report
-from gc_panther.runtime.device import select_device
+from gc_panther.runtime.device import device_for
 from gc_panther.runtime.weights import (
     ModelRecord,
     find_models,
@@ -122,7 +122,7 @@ class Session:
         explicit = (choices.model_dir or settings.model_dir) is not None
         folders = find_models(task, roots, explicit=explicit) if task.models else {}
         self.models: Mapping[str, ModelRecord] = model_records(folders)
-        self._device = select_device(choices.device, require_gpu=choices.require_gpu)
+        self._device = device_for(task, manager, choices.device, require_gpu=choices.require_gpu)
         logger.info("%s on %s", task.name, self._device.description)
         for warning in self._device.warnings:
             logger.warning(warning)
@@ -202,6 +202,7 @@ class Session:
                 "notes": [*self._device.warnings, *self._device.notes],
             },
             models={name: record.facts() for name, record in self.models.items()},
+            versions=installed_versions(self._manager),
             seconds={
                 "load": self._load_seconds,
                 **clock.seconds,

@@ -104,6 +104,11 @@ def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "gc_panther"
 
 
+def cuda_visible_devices(environ: Mapping[str, str] | None = None) -> str | None:
+    """``CUDA_VISIBLE_DEVICES``; None where it is not set, which is another thing than empty."""
+    return (os.environ if environ is None else environ).get("CUDA_VISIBLE_DEVICES")
+
+
 def visible_gpus(count: int, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """What ``CUDA_VISIBLE_DEVICES`` has to be for a process that shall see one GPU, for each GPU.
 

@@ -223,6 +223,9 @@ class Task(ABC):
         title: one line for listings.
         interfaces: the input combinations it accepts.
         models: the model folders it needs.
+        libraries: the Python packages that compute it and have to be able to use its device, such
+            as ``("torch",)``; ``()`` for none. None, where it does not say, is all of those that
+            are installed and a plugin can check.
         mask_values: the values its mask may hold, 0 included.
         labels: what each mask value means.
     """
@@ -231,6 +234,7 @@ class Task(ABC):
     title: str
     interfaces: tuple[Interface, ...]
     models: tuple[ModelRequirement, ...]
+    libraries: tuple[str, ...] | None = None
     mask_values: tuple[int, ...] = (0, 1)
     labels: Mapping[int, str] = {0: "background", 1: "foreground"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import socket
@@ -10,30 +9,26 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pluggy
 
-from gc_panther.commands.serve import PORT
-from gc_panther.errors import GCPantherError, missing_package
+from gc_panther.errors import GCPantherError
+from gc_panther.findings import Finding, checked, failure
+from gc_panther.hardware import Device
 from gc_panther.model_identity import describe_model, read_identity
 from gc_panther.platform.sockets import unserved
-from gc_panther.plugins import registered_tasks
-from gc_panther.runtime.device import select_device
-from gc_panther.runtime.info import DISTRIBUTIONS, installed_version
+from gc_panther.plugins import installed_versions, registered_tasks
+from gc_panther.runtime.device import device_for, select_device
 from gc_panther.runtime.weights import find_model, model_digest, weight_roots
 from gc_panther.session import Choices, Session
 from gc_panther.settings import Settings
 from gc_panther.task import Task
-
-logger = logging.getLogger(__name__)
-
-Verdict = Literal["ok", "warn", "fail"]
 
 #: Free space for temporary files below which a full-size case may fail, GiB.
 MIN_SCRATCH_GIB = 1.0
@@ -45,25 +40,6 @@ LARGEST_IMAGE_GB = 10
 _NOT_OF_THE_IMAGE = {
     f"/{name}" for name in ("proc", "sys", "dev", "tmp", "input", "output", "opt/ml/model")
 }
-#: Distributions only some tasks need.
-OPTIONAL = ("mrsegmentator",)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check.
-
-    Attributes:
-        check: what was checked.
-        verdict: ``fail`` means a run would not work.
-        found: what is there.
-        fix: what to do about it; empty where nothing has to be done.
-    """
-
-    check: str
-    verdict: Verdict
-    found: str
-    fix: str = ""
 
 
 def examine_installed(
@@ -83,7 +59,7 @@ def examine_installed(
         fix = "Install a task's distribution, such as tasks/task1"
         return [] if tasks else [Finding("tasks", "fail", "none", fix)]
 
-    return [*_checked("tasks", listed), *examine(tasks, manager, settings, device)]
+    return [*checked("tasks", listed), *examine(tasks, manager, settings, device)]
 
 
 def examine(
@@ -100,103 +76,75 @@ def examine(
         settings: the environment.
         device: as :func:`~gc_panther.runtime.device.select_device` takes it.
     """
-    devices = _checked("device", lambda: _device(settings, device))
+    tasks = list(tasks)
+    served = [task for task in tasks if not unserved(task)]
+    devices, chosen = _devices(served, manager, settings, device)
     findings = [
-        *_checked("distributions", _distributions),
+        *checked("distributions", partial(_distributions, manager)),
         *devices,
-        *_checked("memory limit", lambda: [_memory_limit()]),
-        *_checked("shared memory", lambda: [_shared_memory()]),
-        *_checked("scratch", lambda: [_scratch(settings)]),
-        *_checked("input", lambda: [_folder("input", settings.input)]),
-        *_checked("output", lambda: [_folder("output", settings.output, write=True)]),
+        *checked("memory limit", lambda: [_memory_limit()]),
+        *checked("shared memory", lambda: [_shared_memory()]),
+        *checked("scratch", lambda: [_scratch(settings)]),
+        *checked("input", lambda: [_folder("input", settings.input)]),
+        *checked("output", lambda: [_folder("output", settings.output, write=True)]),
     ]
     if settings.task:
-        findings += _checked("user", lambda: [_user(os.getuid())])
-        findings += _checked("image size", lambda: [_image_size(Path("/"))])
-        findings += _checked("interface", lambda: _interface(settings.api))
-    usable = all(finding.verdict != "fail" for finding in devices)
+        findings += checked("user", lambda: [_user(os.getuid())])
+        findings += checked("image size", lambda: [_image_size(Path("/"))])
+        findings += checked("interface", lambda: _interface(settings.api))
     for task in tasks:
-        if problems := unserved(task):
+        if task not in served:
             fix = "Its author has to change its interfaces; other tasks are not concerned"
-            findings.append(Finding(f"sockets {task.name}", "fail", "; ".join(problems), fix))
+            found = "; ".join(unserved(task))
+            findings.append(Finding(f"sockets {task.name}", "fail", found, fix))
             continue
-        weights = _checked(f"weights {task.name}", partial(_weights, task, settings))
-        findings += weights
-        if usable and all(finding.verdict != "fail" for finding in weights):
-            findings += _checked(
-                f"precision {task.name}", partial(_precision, task, settings, device)
-            )
+        there = chosen.get(task.name)
+        models = checked(f"models {task.name}", partial(_models, task, manager, settings, there))
+        findings += models
+        if there is not None and not any(finding.failed for finding in models):
             findings.append(_trial(task, manager, settings, device))
     return findings
 
 
-def _checked(check: str, findings: Callable[[], list[Finding]]) -> list[Finding]:
-    """What a check finds; its failure where it cannot be finished."""
-    try:
-        return findings()
-    except Exception as error:  # noqa: BLE001 - one check must not hide the others
-        return [_failure(check, error)]
+def _devices(
+    tasks: list[Task], manager: pluggy.PluginManager, settings: Settings, wanted: str
+) -> tuple[list[Finding], dict[str, Device]]:
+    """Where each task would run: they are computed by different libraries.
+
+    Returns:
+        What is to be said of the device, or of each task's where they differ; and the device of
+        each task that can run, by the task's name.
+    """
+    chosen: dict[str, Device] = {}
+
+    def look(task: Task) -> list[Finding]:
+        chosen[task.name] = device_for(task, manager, wanted, require_gpu=settings.require_gpu)
+        return _about(chosen[task.name])
+
+    looked = {task.name: checked("device", partial(look, task)) for task in tasks}
+    if not looked:
+        return checked(
+            "device", lambda: _about(select_device(wanted, require_gpu=settings.require_gpu))
+        ), chosen
+    first, *others = looked.values()
+    if all(other == first for other in others):
+        return first, chosen
+    return [
+        replace(finding, check=f"device {name}")
+        for name, findings in looked.items()
+        for finding in findings
+    ], chosen
 
 
-def _failure(check: str, error: Exception) -> Finding:
-    """A row for an error, foreseen or not."""
-    if isinstance(error, GCPantherError):
-        found = f"{error.what}: {error.where}" if error.where else error.what
-        return Finding(check, "fail", found, error.fix)
-    logger.debug("%s", check, exc_info=error)
-    missing = missing_package(error)
-    if missing is not None:
-        return Finding(check, "fail", missing.what, missing.fix)
-    found = " ".join(f"{type(error).__name__}: {error}".split())
-    fix = "LOG_LEVEL=DEBUG shows the traceback; report it to the author of what failed"
-    return Finding(check, "fail", found, fix)
+def _about(device: Device) -> list[Finding]:
+    shown = Finding("device", "ok", ". ".join((device.description, *device.notes)))
+    return [shown, *(Finding("device", "warn", warning) for warning in device.warnings)]
 
 
-def _distributions() -> list[Finding]:
-    findings = []
-    for name in DISTRIBUTIONS:
-        version = installed_version(name)
-        if version is not None:
-            findings.append(Finding(name, "ok", version))
-        elif name not in OPTIONAL:
-            findings.append(
-                Finding(name, "fail", "not installed", "Install what requirements.lock lists")
-            )
-    return findings
-
-
-def _device(settings: Settings, device: str) -> list[Finding]:
-    try:
-        chosen = select_device(device, require_gpu=settings.require_gpu)
-    except GCPantherError as error:
-        return [Finding("device", "fail", error.what, error.fix)]
-    except ImportError as error:
-        return [Finding("device", "fail", f"torch cannot be imported ({error})", "Reinstall torch")]
-    shown = Finding("device", "ok", ". ".join((chosen.description, *chosen.notes)))
-    return [shown, *(Finding("device", "warn", warning) for warning in chosen.warnings)]
-
-
-def _precision(task: Task, settings: Settings, device: str) -> list[Finding]:
-    """A row for each nnU-Net of a task, on a GPU: what its passes are computed in."""
-    chosen = select_device(device, require_gpu=settings.require_gpu)
-    if chosen.name == "cpu":
-        return []
-    from gc_panther.nnunet.inference.ensemble import precision_of
-    from gc_panther.nnunet.model.folder import is_model_folder, open_model_folder
-
-    findings = []
-    for model in task.models:
-        folder = find_model(model, weight_roots(settings), task)
-        if model.folds or is_model_folder(folder):
-            choice = precision_of(open_model_folder(folder, model.folds), chosen.name)
-            found = f"{choice.precision}: {choice.reason}" if choice.reason else choice.precision
-            if choice.trial is not None:
-                found += (
-                    f"; off by {choice.trial.error:.1e}, {choice.trial.time:.2f} of float32's time"
-                )
-            verdict: Verdict = "warn" if choice.reason else "ok"
-            findings.append(Finding(f"precision {model.name}", verdict, found))
-    return findings
+def _distributions(manager: pluggy.PluginManager) -> list[Finding]:
+    """What is installed; what a task lacks, its trial finds out."""
+    versions = installed_versions(manager)
+    return [Finding(name, "ok", version) for name, version in versions.items() if version]
 
 
 def _memory_limit() -> Finding:
@@ -251,12 +199,16 @@ def _image_size(root: Path) -> Finding:
     return Finding("image size", "ok" if good else "fail", shown, "" if good else fix)
 
 
-def _interface(api: str, port: int = PORT) -> list[Finding]:
+def _interface(api: str, port: int | None = None) -> list[Finding]:
     """What the platform will ask this container."""
     if api == "exec":
         return [Finding("interface", "ok", "exec: one case per start")]
     if api != "invoke":
         return []
+    if port is None:
+        from gc_panther.commands.serve import PORT
+
+        port = PORT
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
             return [Finding("interface", "ok", f"invoke: healthy on port {port} ({answer.status})")]
@@ -284,7 +236,7 @@ def _trial(task: Task, manager: pluggy.PluginManager, settings: Settings, device
                 session.self_test()
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; others are tried
             if not asked:
-                return _failure(check, error)
+                return failure(check, error)
             fix = "The platform has no network: put what is fetched into the image or the model"
             return Finding(check, "fail", f"the network was used ({asked[0]})", fix)
     shown = f"networks loaded and tried in {time.perf_counter() - begin:.0f} s"
@@ -338,28 +290,31 @@ def _folder(name: str, place: Path, *, write: bool = False) -> Finding:
     return Finding(name, "ok", str(place))
 
 
-def _weights(task: Task, settings: Settings) -> list[Finding]:
-    """A row for each model; those of other libraries than nnU-Net are opened by the trial only."""
-    from gc_panther.nnunet.model.folder import is_model_folder, open_model_folder
+def _models(
+    task: Task, manager: pluggy.PluginManager, settings: Settings, device: Device | None
+) -> Iterator[Finding]:
+    """A row for each model of a task, and what plugins find out about them."""
+    findings, models = _weights(task, settings)
+    yield from findings
+    for found in manager.hook.gc_panther_doctor(task=task, models=models, device=device):
+        yield from found
 
-    findings = []
+
+def _weights(task: Task, settings: Settings) -> tuple[list[Finding], Mapping[str, Path]]:
+    """A row for each model, and the folders of those that are there."""
+    findings, folders = [], {}
     for model in task.models:
         check = f"weights {model.name}"
         try:
             folder = find_model(model, weight_roots(settings), task)
-            identity, shown = read_identity(folder), ""
-            if model.folds or is_model_folder(folder):
-                opened = open_model_folder(folder, model.folds)
-                for fold in opened.checkpoints:
-                    opened.read_weights(fold)
-                shown = f", folds {', '.join(map(str, opened.checkpoints))}"
-            shown += f", SHA-256 {model_digest(folder)[:16]}"
+            identity = read_identity(folder)
+            found = f"{describe_model(folder, identity)}, SHA-256 {model_digest(folder)[:16]}"
         except GCPantherError as error:
-            findings.append(Finding(check, "fail", f"{error.what}: {error.where}", error.fix))
+            findings.append(failure(check, error))
             continue
-        found = describe_model(folder, identity) + shown
+        folders[model.name] = folder
         if identity.kind == "demonstration":
             findings.append(Finding(check, "warn", found, model.source))
         else:
             findings.append(Finding(check, "ok", found))
-    return findings
+    return findings, folders

@@ -54,8 +54,7 @@ def info(
     from gc_panther.runtime.info import information
 
     manager = create_plugin_manager()
-    plugins = [name for name, _ in manager.list_name_plugin()]
-    facts = information(registered_tasks(manager).values(), read_settings(), plugins)
+    facts = information(registered_tasks(manager).values(), read_settings(), manager)
     if as_json:
         print(json.dumps(facts, indent=2))
         return
@@ -85,7 +84,8 @@ def doctor(
 
     # Nothing but JSON goes to stdout then, from what is imported here neither.
     with _only_errors_logged() if as_json else nullcontext():
-        from gc_panther.commands.doctor import Finding, examine_installed
+        from gc_panther.commands.doctor import examine_installed
+        from gc_panther.findings import failure
         from gc_panther.plugins import create_plugin_manager
 
         settings = read_settings()
@@ -94,7 +94,7 @@ def doctor(
         broken: dict[str, PluginError] = {}
         manager = create_plugin_manager(broken=broken)
         findings = [
-            *(Finding(f"plugin {name}", "fail", e.what, e.fix) for name, e in broken.items()),
+            *(failure(f"plugin {name}", error) for name, error in broken.items()),
             *examine_installed(manager, settings, device or settings.device),
         ]
     if as_json:
@@ -106,7 +106,7 @@ def doctor(
             verdict = Text(finding.verdict, style=colours[finding.verdict])
             table.add_row(finding.check, verdict, finding.found, finding.fix)
         Console(markup=False).print(table)
-    failed = [finding.check for finding in findings if finding.verdict == "fail"]
+    failed = [finding.check for finding in findings if finding.failed]
     if failed:
         raise GCPantherError(f"not ready: {', '.join(failed)}", fix="The table says what to do")
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from functools import cache
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -17,21 +15,6 @@ from gc_panther.task import Task
 #: Raised whenever a key changes its meaning.
 SCHEMA_VERSION = 2
 
-#: Distributions whose version can change a mask.
-REPORTED = ("torch", "nnunetv2", "SimpleITK", "numpy", "scipy", "mrsegmentator")
-
-
-@cache
-def installed_versions() -> Mapping[str, str]:
-    """Versions of Python and of the distributions that matter, without importing them."""
-    versions = {"python": platform.python_version(), "gc_panther": __version__}
-    for name in REPORTED:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
 
 def run_report(
     task: Task,
@@ -40,6 +23,7 @@ def run_report(
     *,
     device: Mapping[str, Any],
     models: Mapping[str, Mapping[str, Any]],
+    versions: Mapping[str, str | None],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Describe one finished case.
@@ -50,6 +34,7 @@ def run_report(
         result: the checked result; its details become keys of the report.
         device: name, description and notes of the device.
         models: path, digest, kind, title, licence and card of each model, by name.
+        versions: of the distributions that matter, None where one is not installed.
         seconds: wall time of each stage, and ``total``.
     """
     geometry = result.mask.geometry
@@ -71,7 +56,11 @@ def run_report(
             "size_xyz": list(geometry.size_xyz),
             "spacing_xyz": list(geometry.spacing_xyz),
         },
-        "versions": dict(installed_versions()),
+        "versions": {
+            "python": platform.python_version(),
+            "gc_panther": __version__,
+            **{name: version for name, version in versions.items() if version is not None},
+        },
         "device": dict(device),
         "models": {name: dict(facts) for name, facts in models.items()},
         "seconds": {name: round(value, 3) for name, value in seconds.items()},

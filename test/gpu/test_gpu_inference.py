@@ -16,6 +16,7 @@ from gc_panther.case import Geometry, Volume
 from gc_panther.errors import GCPantherError
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
+from gc_panther.nnunet.device import torch_device
 from gc_panther.nnunet.inference.backends import TorchRunner
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.inference.precision import (
@@ -27,7 +28,6 @@ from gc_panther.nnunet.inference.precision import (
 )
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.network import build_network, fitting_plans
-from gc_panther.runtime.device import select_device
 from gc_panther.settings import bundled_resources
 from gc_panther.task import CaseRun, InferenceOptions
 
@@ -67,7 +67,7 @@ def network_of(folder):
 
 
 def test_the_gpu_is_found():
-    chosen = select_device("auto", require_gpu=True)
+    chosen = torch_device("auto", require_gpu=True)
     assert chosen.name == "cuda:0"
     assert "GiB free" in chosen.description
 

@@ -12,12 +12,14 @@ import pytest
 
 from gc_panther import cli, hookspecs
 from gc_panther.errors import PluginError
-from gc_panther.hookspecs import hookimpl
+from gc_panther.hookspecs import hookimpl, hookspec
+from gc_panther.nnunet import hookspecs as nnunet_hookspecs
 from gc_panther.plugins import create_plugin_manager, find_task, registered_tasks
 
 HOOKS = {
     name: function
-    for name, function in vars(hookspecs).items()
+    for module in (hookspecs, nnunet_hookspecs)
+    for name, function in vars(module).items()
     if name.startswith("gc_panther_") and callable(function)
 }
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
@@ -63,6 +65,28 @@ def test_a_plugin_with_an_unknown_hook_is_refused() -> None:
 
     with pytest.raises(PluginError, match="cannot be loaded"):
         create_plugin_manager([Misspelt()])
+
+
+def test_a_plugin_can_declare_hooks_for_others() -> None:
+    class Declared:
+        @hookspec
+        def gc_panther_beads(self) -> int:
+            """Return the number of beads."""
+            raise NotImplementedError
+
+    class Declares:
+        @hookimpl
+        def gc_panther_hookspecs(self) -> list[object]:
+            return [Declared]
+
+    class Implements:
+        @hookimpl
+        def gc_panther_beads(self) -> int:
+            return 7
+
+    with pytest.raises(PluginError, match="gc_panther_beads"):
+        create_plugin_manager([Implements()])
+    assert create_plugin_manager([Implements(), Declares()]).hook.gc_panther_beads() == [7]
 
 
 def test_an_installed_plugin_that_cannot_be_imported_is_named(

@@ -11,10 +11,11 @@ import numpy as np
 
 from gc_panther.case import Volume
 from gc_panther.errors import InputError
+from gc_panther.findings import Finding, Verdict
 from gc_panther.imaging.plausibility import scan_problems, scan_warnings
 from gc_panther.imaging.values import MOST_VALUES, distinct_values
 from gc_panther.panther.data.label_checks import tumour_warnings
-from gc_panther.panther.data.layout import Content, DataLayout, Problem, list_content
+from gc_panther.panther.data.layout import Content, DataLayout, list_content
 from gc_panther.text import count
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ READ, HALF = 0.5, 0.25
 
 def check_data(
     folder: Path, layout: DataLayout, progress: OnProgress = lambda _path, _part: None
-) -> tuple[Content, list[Problem]]:
+) -> tuple[Content, list[Finding]]:
     """Look at every file of a data set.
 
     Args:
@@ -63,31 +64,32 @@ def case_counts(content: Content) -> str:
     return f"{len(content.images)} labelled and {unlabelled}"
 
 
-def problem_counts(problems: list[Problem]) -> str:
+def problem_counts(problems: list[Finding]) -> str:
     """How many errors and warnings there are, to follow a line; empty where there are none."""
     counts = []
-    for word, fatal in (("error", True), ("warning", False)):
-        some = [problem for problem in problems if problem.fatal == fatal]
+    for word, failed in (("error", True), ("warning", False)):
+        some = [problem for problem in problems if problem.failed == failed]
         if some:
-            files = len({problem.file for problem in some})
+            files = len({problem.check for problem in some})
             counts.append(f"; {count(len(some), word)} in {count(files, 'file')}")
     return "".join(counts)
 
 
-def require_sound(folder: Path, problems: list[Problem]) -> None:
-    """Refuse a data set with a fatal problem.
+def require_sound(folder: Path, problems: list[Finding]) -> None:
+    """Refuse a data set with an error.
 
     Raises:
         InputError: there is one; the message names the first and says how to see all.
     """
-    fatal = [problem for problem in problems if problem.fatal]
-    if not fatal:
+    errors = [problem for problem in problems if problem.failed]
+    if not errors:
         return
-    further = f", and {count(len(fatal) - 1, 'more problem')}" if len(fatal) > 1 else ""
+    first = errors[0]
+    further = f", and {count(len(errors) - 1, 'more problem')}" if len(errors) > 1 else ""
     raise InputError(
-        f"{fatal[0].what}{further}",
-        where=folder / fatal[0].file,
-        fix=f"{fatal[0].fix}; `gc-panther dataset check` shows all problems",
+        f"{first.found}{further}",
+        where=folder / first.check,
+        fix=f"{first.fix}; `gc-panther dataset check` shows all problems",
     )
 
 
@@ -99,8 +101,8 @@ def check_before_training(folder: Path, layout: DataLayout) -> None:
     """
     content, problems = check_data(folder, layout)
     for problem in problems:
-        kind = "error" if problem.fatal else "warning"
-        log.warning("%s: %s: %s. %s", kind, problem.file, problem.what, problem.fix)
+        kind = "error" if problem.failed else "warning"
+        log.warning("%s: %s: %s. %s", kind, problem.check, problem.found, problem.fix)
     require_sound(folder, problems)
     log.info("%s in %s%s", case_counts(content), folder, problem_counts(problems))
 
@@ -109,7 +111,7 @@ class _Check:
     """One look at a data set."""
 
     def __init__(
-        self, folder: Path, layout: DataLayout, progress: OnProgress, problems: list[Problem]
+        self, folder: Path, layout: DataLayout, progress: OnProgress, problems: list[Finding]
     ) -> None:
         self._folder = folder
         self._layout = layout
@@ -167,7 +169,7 @@ class _Check:
         first = self._seen.setdefault(digest.hexdigest(), file)
         if first != file:
             fix = "Keep one: in different folds they make the cross-validation too good"
-            self._add(path, f"the same pixels as {first}", fix, fatal=False)
+            self._add(path, f"the same pixels as {first}", fix, "warn")
 
     def _not_a_scan(self, image: Volume, path: Path) -> None:
         """Warnings where an image cannot be, or does not look like, what the task wants."""
@@ -176,7 +178,7 @@ class _Check:
         for found in scan_problems(image) or scan_warnings(image, self._layout.scan):
             what, _, fix = found.partition(": ")
             fix = fix[:1].upper() + fix[1:] or "Check the image, or remove the case"
-            self._add(path, what, fix, fatal=False)
+            self._add(path, what, fix, "warn")
 
     def _values(self, label: Volume, path: Path) -> None:
         layout = self._layout
@@ -193,14 +195,15 @@ class _Check:
             self._add(path, "the label map is empty", "Remove the case")
         elif layout.labels[layout.tumour] not in found:
             fix = "Check the case; every PANTHER case has one"
-            self._add(path, f"no {layout.tumour} is labelled", fix, fatal=False)
+            self._add(path, f"no {layout.tumour} is labelled", fix, "warn")
         else:
             organ = (layout.organ, layout.labels[layout.organ]) if layout.organ else None
             for what in tumour_warnings(label, layout.labels[layout.tumour], organ):
-                self._add(path, what, "Check the label map", fatal=False)
+                self._add(path, what, "Check the label map", "warn")
 
-    def _add(self, path: Path, what: str, fix: str, *, fatal: bool = True) -> None:
-        self._problems.append(Problem(path.relative_to(self._folder), what, fix, fatal))
+    def _add(self, path: Path, what: str, fix: str, verdict: Verdict = "fail") -> None:
+        file = str(path.relative_to(self._folder))
+        self._problems.append(Finding(file, verdict, what, fix))
 
 
 def _grids(label: Volume, image: Volume) -> str:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from gc_panther.findings import Finding
     from gc_panther.panther.data.checks import OnProgress
-    from gc_panther.panther.data.layout import Content, DataLayout, Problem
+    from gc_panther.panther.data.layout import Content, DataLayout
 
 app = typer.Typer(
     name="dataset", help="Training data in PANTHER's layout: check, import.", no_args_is_help=True
@@ -51,7 +52,7 @@ def _layout(task: str) -> DataLayout:
     return find_pipeline(create_plugin_manager(), task).layout
 
 
-def _checked(data: Path, layout: DataLayout) -> tuple[Content, list[Problem]]:
+def _checked(data: Path, layout: DataLayout) -> tuple[Content, list[Finding]]:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -65,10 +66,10 @@ def _checked(data: Path, layout: DataLayout) -> tuple[Content, list[Problem]]:
     if problems:
         table = Table("", "file", "problem", "what to do")
         for problem in problems:
-            kind = Text("error", "red") if problem.fatal else Text("warning", "yellow")
-            table.add_row(kind, str(problem.file), problem.what, problem.fix)
+            kind = Text("error", "red") if problem.failed else Text("warning", "yellow")
+            table.add_row(kind, problem.check, problem.found, problem.fix)
         Console(markup=False).print(table)
-        if any(problem.fatal for problem in problems):
+        if any(problem.failed for problem in problems):
             _say(content, problems)
     require_sound(data, problems)
     return content, problems
@@ -92,7 +93,7 @@ def _bar(total: int) -> Iterator[OnProgress]:
         yield progress
 
 
-def _say(content: Content, problems: list[Problem], where: str = "") -> None:
+def _say(content: Content, problems: list[Finding], where: str = "") -> None:
     from gc_panther.panther.data.checks import case_counts, problem_counts
 
     print(f"{case_counts(content)}{where}{problem_counts(problems)}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from gc_panther.errors import InputError
+from gc_panther.findings import Finding
 from gc_panther.imaging.plausibility import ExpectedScan
 from gc_panther.nnunet.training.dataset import CHANNEL_SUFFIX, UNLABELLED, write_json
 
@@ -48,23 +49,6 @@ class DataLayout:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Something about a data set that a person should know.
-
-    Attributes:
-        file: relative to the data set's folder.
-        what: is wrong.
-        fix: what to do.
-        fatal: whether no work can be done with it.
-    """
-
-    file: Path
-    what: str
-    fix: str
-    fatal: bool = True
-
-
-@dataclass(frozen=True)
 class Content:
     """The files of a data set that have proper names, by case.
 
@@ -84,7 +68,7 @@ class Content:
         return len(self.images) + len(self.labels) + len(self.unlabelled)
 
 
-def list_content(folder: Path, layout: DataLayout) -> tuple[Content, list[Problem]]:
+def list_content(folder: Path, layout: DataLayout) -> tuple[Content, list[Finding]]:
     """Find the files of a data set by their names alone.
 
     Returns:
@@ -95,7 +79,7 @@ def list_content(folder: Path, layout: DataLayout) -> tuple[Content, list[Proble
     """
     if not folder.is_dir():
         raise InputError("there is no such folder", where=folder, fix="Check the path")
-    problems: list[Problem] = []
+    problems: list[Finding] = []
     parts = {
         part: dict(_named(folder, part, suffix, layout, problems))
         for part, suffix in (
@@ -107,18 +91,18 @@ def list_content(folder: Path, layout: DataLayout) -> tuple[Content, list[Proble
     images, labels, unlabelled = parts.values()
     if not images:
         fix = f"Give a folder that holds {IMAGES} and {LABELS}"
-        problems.append(Problem(Path(IMAGES), "there are no images", fix))
+        problems.append(Finding(IMAGES, "fail", "there are no images", fix))
     for name in sorted(images.keys() - labels.keys()):
-        file = images[name].relative_to(folder)
+        file = str(images[name].relative_to(folder))
         fix = f"Add {LABELS}/{name}{ENDING}, or move the image to {UNLABELLED}"
-        problems.append(Problem(file, "the image has no label map", fix))
+        problems.append(Finding(file, "fail", "the image has no label map", fix))
     for name in sorted(labels.keys() - images.keys()):
-        file = labels[name].relative_to(folder)
+        file = str(labels[name].relative_to(folder))
         fix = f"Add {IMAGES}/{name}{CHANNEL_SUFFIX}{ENDING}, or remove it"
-        problems.append(Problem(file, "the label map has no image", fix))
+        problems.append(Finding(file, "fail", "the label map has no image", fix))
     for name in sorted(unlabelled.keys() & images.keys()):
-        file = unlabelled[name].relative_to(folder)
-        problems.append(Problem(file, "the case is labelled as well", "Remove it here"))
+        file = str(unlabelled[name].relative_to(folder))
+        problems.append(Finding(file, "fail", "the case is labelled as well", "Remove it here"))
     return Content(images, labels, unlabelled), problems
 
 
@@ -184,7 +168,7 @@ def import_data(content: Content, layout: DataLayout, out: Path) -> tuple[Path, 
 
 
 def _named(
-    folder: Path, part: str, suffix: str, layout: DataLayout, problems: list[Problem]
+    folder: Path, part: str, suffix: str, layout: DataLayout, problems: list[Finding]
 ) -> Iterator[tuple[str, Path]]:
     """The files of a part that are named as they should be; others become problems."""
     if not (folder / part).is_dir():
@@ -197,7 +181,8 @@ def _named(
         match = pattern.fullmatch(path.name)
         if match is None:
             fix = f"Name it like {wanted}, or move it elsewhere"
-            problems.append(Problem(path.relative_to(folder), "the name is not PANTHER's", fix))
+            file = str(path.relative_to(folder))
+            problems.append(Finding(file, "fail", "the name is not PANTHER's", fix))
         else:
             yield match[1], path
 

@@ -39,6 +39,7 @@ class Task1(Task):
     title = "Pancreatic tumour on contrast-enhanced T1-weighted MRI (PANTHER task 1)"
     interfaces = (Interface(inputs=(IMAGE,), outputs=(MASK,)),)
     models = (MODEL,)
+    libraries = ("torch",)
     labels = {0: "background", 1: "tumour"}  # noqa: RUF012
 
     def load(self, runtime: Runtime) -> Predictor:

@@ -46,6 +46,7 @@ class Task2(Task):
     title = "Pancreatic tumour on T2-weighted MR-Linac images (PANTHER task 2)"
     interfaces = (Interface(inputs=(IMAGE,), outputs=(MASK,)),)
     models = (MODEL, LOCALIZER_MODEL)
+    libraries = ("torch",)
     labels = {0: "background", 1: "tumour"}  # noqa: RUF012
 
     def load(self, runtime: Runtime) -> Predictor:
@@ -59,6 +60,12 @@ class Task2(Task):
 def gc_panther_tasks() -> list[Task]:
     """Provide task 2."""
     return [Task2()]
+
+
+@hookimpl
+def gc_panther_distributions() -> list[str]:
+    """List what the localizer's label map is read with."""
+    return ["mrsegmentator"]
 
 
 @hookimpl

@@ -1,7 +1,6 @@
 """What doctor looks at, one check at a time."""
 
 import http.server
-import shutil
 import socket
 import sys
 import threading
@@ -10,10 +9,11 @@ import urllib.request
 import pytest
 
 from gc_panther.commands import doctor
+from gc_panther.errors import DeviceError
+from gc_panther.findings import Finding
+from gc_panther.hardware import Device
 from gc_panther.hookspecs import hookimpl
-from gc_panther.nnunet.inference.precision import Choice, Trial
 from gc_panther.plugins import create_plugin_manager
-from gc_panther.runtime.device import Device
 from gc_panther.runtime.weights import model_digest
 from gc_panther.settings import read_settings
 from gc_panther.task import Interface, ModelRequirement, Socket, Task
@@ -91,7 +91,7 @@ def test_no_network_is_reached_and_afterwards_it_is_again():
     assert socket.getaddrinfo("127.0.0.1", 80)
 
 
-class Reaching:
+class Reaching(Task):
     """A task that fetches something when its networks are loaded, or does not load at all."""
 
     name = "reaching"
@@ -162,39 +162,51 @@ def test_a_task_without_its_package_says_which(toy_manager, monkeypatch):
     assert "requirements" in found.fix
 
 
-def test_the_cpu_of_a_machine_with_a_driver_is_a_warning(monkeypatch):
+def test_the_cpu_of_a_machine_with_a_driver_is_a_warning(toy_manager, toy_plugin, monkeypatch):
     said = "No GPU is used: CUDA 13.0 needs driver 580 or newer"
     device = Device("cpu", "CPU, 2 threads", warnings=(said,))
-    monkeypatch.setattr(doctor, "select_device", lambda *_, **__: device)
-    rows = doctor._device(read_settings({}), "auto")
+    monkeypatch.setattr(doctor, "device_for", lambda *_, **__: device)
+    tasks = toy_plugin.hooks.gc_panther_tasks()
+    rows, chosen = doctor._devices(tasks, toy_manager, read_settings({}), "auto")
     assert [(row.verdict, row.found) for row in rows] == [("ok", "CPU, 2 threads"), ("warn", said)]
-    assert doctor._precision(OtherModel(), read_settings({}), "auto") == []
+    assert chosen == {"toy": device}
 
 
-@pytest.mark.parametrize(
-    ("choice", "verdict", "found"),
-    [
-        (
-            Choice("half", "", Trial(2e-4, 0.3)),
-            "ok",
-            "half; off by 2.0e-04, 0.30 of float32's time",
-        ),
-        (Choice("float32", "cuDNN is wrong"), "warn", "float32: cuDNN is wrong"),
-    ],
-)
-def test_the_precision_of_each_network_is_a_row(
-    tiny_model_folder, tmp_path, monkeypatch, choice, verdict, found
-):
-    """The GPU and what it measures are stand-ins."""
-    from gc_panther.nnunet.inference import ensemble
+def test_tasks_with_different_devices_have_a_row_each(toy_manager, monkeypatch):
+    def one(task, *_, **__):
+        if task.name == "failing":
+            raise DeviceError("no abacus", fix="Buy one")
+        return Device("cpu", "CPU, 2 threads")
 
-    shutil.copytree(tiny_model_folder(folds=(0,)), tmp_path / "models" / "net")
-    device = Device("cuda:0", "Tesla T4, 15.0 of 16.0 GiB free")
-    monkeypatch.setattr(doctor, "select_device", lambda *_, **__: device)
-    monkeypatch.setattr(ensemble, "precision_on_this_gpu", lambda *_: choice)
-    settings = read_settings({"GC_PANTHER_MODEL_DIR": str(tmp_path / "models")})
-    (row,) = doctor._precision(OtherModel(), settings, "auto")
-    assert (row.check, row.verdict, row.found) == ("precision net", verdict, found)
+    monkeypatch.setattr(doctor, "device_for", one)
+    rows, chosen = doctor._devices([Failing(), Reaching()], toy_manager, read_settings({}), "auto")
+    assert rows == [
+        Finding("device failing", "fail", "no abacus", "Buy one"),
+        Finding("device reaching", "ok", "CPU, 2 threads"),
+    ]
+    assert list(chosen) == ["reaching"]
+
+
+def test_without_tasks_there_is_a_device_still(toy_manager):
+    rows, chosen = doctor._devices([], toy_manager, read_settings({}), "cpu")
+    assert [(row.check, row.verdict) for row in rows] == [("device", "ok")]
+    assert chosen == {}
+
+
+def test_what_plugins_find_is_shown_before_the_trial_and_can_prevent_it(toy_manager, toy_plugin):
+    seen = []
+
+    class Examines:
+        @hookimpl
+        def gc_panther_doctor(self, task, models, device):
+            seen.append((task.name, models, device.name))
+            return [Finding("beads", "fail", "missing", "Look for them")]
+
+    toy_manager.register(Examines())
+    tasks = toy_plugin.hooks.gc_panther_tasks()
+    findings = doctor.examine(tasks, toy_manager, read_settings({}), "cpu")
+    assert seen == [("toy", {}, "cpu")]
+    assert findings[-1] == Finding("beads", "fail", "missing", "Look for them")
 
 
 class OtherModel(Task):
@@ -213,31 +225,23 @@ def test_a_model_of_another_library_is_a_row(tmp_path):
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "weights.onnx").write_bytes(b"weights")
     settings = read_settings({"GC_PANTHER_MODEL_DIR": str(tmp_path)})
-    (found,) = doctor._weights(OtherModel(), settings)
+    (found,), folders = doctor._weights(OtherModel(), settings)
     assert found.verdict == "ok"
+    assert folders == {"net": tmp_path / "net"}
     assert found.found == f"{tmp_path / 'net'}, SHA-256 {model_digest(tmp_path / 'net')[:16]}"
 
     (tmp_path / "net" / "model.json").write_text('{"kind": "demonstration"}')
-    (found,) = doctor._weights(OtherModel(), settings)
+    (found,), _ = doctor._weights(OtherModel(), settings)
     assert (found.verdict, found.fix) == ("warn", "Get it at home")
     assert "demonstration weights, trained on synthetic images, not for patients" in found.found
 
     (tmp_path / "net" / "model.json").write_text("{")
-    (found,) = doctor._weights(OtherModel(), settings)
-    assert found.verdict == "fail"
-
-
-def test_a_damaged_model_of_nnunet_is_a_row(tmp_path):
-    (tmp_path / "net").mkdir()
-    (tmp_path / "net" / "plans.json").write_text("{}")
-    settings = read_settings({"GC_PANTHER_MODEL_DIR": str(tmp_path)})
-    (found,) = doctor._weights(OtherModel(), settings)
-    assert found.verdict == "fail"
-    assert "holds no checkpoint" in found.found
+    (found,), folders = doctor._weights(OtherModel(), settings)
+    assert (found.verdict, folders) == ("fail", {})
 
 
 def test_in_a_container_user_size_and_interface_are_looked_at(toy_manager, tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "_image_size", lambda root: doctor.Finding("image size", "ok", ""))
+    monkeypatch.setattr(doctor, "_image_size", lambda root: Finding("image size", "ok", ""))
     environment = {"GC_PANTHER_SCRATCH": str(tmp_path)}
     inside = {**environment, "GC_PANTHER_TASK": "toy", "GC_PANTHER_API": "exec"}
     checks = [

@@ -11,10 +11,10 @@ from gc_panther_task1.training import LAYOUT
 from typer.testing import CliRunner
 
 from gc_panther.errors import InputError
+from gc_panther.findings import Finding
 from gc_panther.panther.data import checks as data_checks
 from gc_panther.panther.data import cli as data_cli
 from gc_panther.panther.data.checks import check_data
-from gc_panther.panther.data.layout import Problem
 
 SHAPE_ZYX, SPACING_XYZ = (10, 20, 22), (15.0, 15.0, 12.0)
 IMAGE, LABEL = "ImagesTr/10000_0001_0000.mha", "LabelsTr/10000_0001.mha"
@@ -77,8 +77,8 @@ def test_an_unlikely_label_map_is_a_warning(data, change, what):
     change(array)
     write(data / LABEL, array)
     _, problems = check_data(data, LAYOUT)
-    assert {(str(p.file), p.fatal) for p in problems} == {(LABEL, False)}
-    assert any(what in p.what for p in problems), problems
+    assert {(p.check, p.verdict) for p in problems} == {(LABEL, "warn")}
+    assert any(what in p.found for p in problems), problems
 
 
 @pytest.mark.parametrize(
@@ -94,24 +94,24 @@ def test_an_unlikely_label_map_is_a_warning(data, change, what):
 def test_an_unlikely_image_is_a_warning(data, image, what):
     write(data / IMAGE, image.astype(np.int16))
     _, problems = check_data(data, LAYOUT)
-    assert {(str(p.file), p.fatal) for p in problems} == {(IMAGE, False)}
-    assert any(what in p.what for p in problems), problems
+    assert {(p.check, p.verdict) for p in problems} == {(IMAGE, "warn")}
+    assert any(what in p.found for p in problems), problems
 
 
 def test_an_unlabelled_image_is_checked_as_well(data):
     file = "ImagesTr_unlabeled/10001_0001_0000.mha"
     write(data / file, np.zeros(SHAPE_ZYX, np.int16))
     (problem,) = check_data(data, LAYOUT)[1]
-    assert (str(problem.file), problem.fatal) == (file, False)
+    assert (problem.check, problem.verdict) == (file, "warn")
 
 
 def test_a_label_map_of_continuous_values_is_refused_with_a_few_of_them(data):
     write(data / LABEL, np.random.default_rng(0).random(SHAPE_ZYX).astype(np.float32))
     (problem,) = check_data(data, LAYOUT)[1]
-    assert problem.fatal
-    assert problem.what.startswith("unknown label values: ")
-    assert problem.what.endswith(", and more than 64 in all, as an image has")
-    assert len(problem.what) < 150
+    assert problem.failed
+    assert problem.found.startswith("unknown label values: ")
+    assert problem.found.endswith(", and more than 64 in all, as an image has")
+    assert len(problem.found) < 150
 
 
 def test_progress_is_reported_within_a_file(data, monkeypatch):
@@ -161,6 +161,6 @@ def test_errors_do_and_are_summed_up_as_well(data):
 
 
 def test_counts_have_their_singular_and_plural():
-    problems = [Problem("a", "w", "f"), Problem("a", "w", "f"), Problem("b", "w", "f")]
+    problems = [Finding(file, "fail", "w", "f") for file in ("a", "a", "b")]
     assert data_checks.problem_counts(problems) == "; 3 errors in 2 files"
     assert data_checks.problem_counts([]) == ""

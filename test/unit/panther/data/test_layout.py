@@ -121,8 +121,8 @@ def test_a_sound_data_set_has_no_problems(data):
 def test_each_fault_is_found_and_named(damage, what, data):
     file = damage(data)
     _, problems = check_data(data, LAYOUT)
-    assert [(str(p.file), p.fatal) for p in problems] == [(file, True)]
-    assert what in problems[0].what
+    assert [(p.check, p.verdict) for p in problems] == [(file, "fail")]
+    assert what in problems[0].found
     assert problems[0].fix
 
 
@@ -131,7 +131,7 @@ def test_all_faults_are_told_at_once(data):
     change_label(data, lambda a: a + 1)
     other_name(data)
     _, problems = check_data(data, LAYOUT)
-    assert {str(p.file) for p in problems} == {
+    assert {p.check for p in problems} == {
         "ImagesTr/Patient_7.mha",
         "LabelsTr/10000_0001.mha",
         "LabelsTr/10001_0001.mha",
@@ -143,13 +143,13 @@ def test_what_may_be_meant_is_a_warning(data):
     (data / "ImagesTr" / "10002_0001_0000.mha").write_bytes(image)
     change_label(data, lambda a: np.where(a == 1, 2, a).astype(np.uint8))
     _, problems = check_data(data, LAYOUT)
-    assert {(str(p.file), p.what, p.fatal) for p in problems} == {
+    assert {(p.check, p.found, p.verdict) for p in problems} == {
         (
             "ImagesTr/10002_0001_0000.mha",
             "the same pixels as ImagesTr/10000_0001_0000.mha",
-            False,
+            "warn",
         ),
-        ("LabelsTr/10001_0001.mha", "no tumour is labelled", False),
+        ("LabelsTr/10001_0001.mha", "no tumour is labelled", "warn"),
     }
 
 
@@ -160,7 +160,7 @@ def test_hidden_files_are_no_cases(data):
 
 def test_an_empty_folder_and_none(tmp_path):
     _, problems = list_content(tmp_path, LAYOUT)
-    assert [p.what for p in problems] == ["there are no images"]
+    assert [p.found for p in problems] == ["there are no images"]
     with pytest.raises(InputError, match="no such folder"):
         list_content(tmp_path / "none", LAYOUT)
 
@@ -173,7 +173,7 @@ def test_every_name_of_the_pattern_is_a_case(name):
         (folder / f"{name}_0000.mha").touch()
         content, problems = list_content(Path(root), LAYOUT)
     assert list(content.images) == [name]
-    assert [p.what for p in problems] == ["the image has no label map"]
+    assert [p.found for p in problems] == ["the image has no label map"]
 
 
 def test_a_training_is_refused_with_the_first_fault_and_the_count(data, caplog):
