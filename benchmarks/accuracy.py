@@ -25,8 +25,10 @@ from warm import ROOT, WarmTask
 
 from gc_panther.case import Volume
 from gc_panther.imaging.images import read_image, write_image
+from gc_panther.options import RunOptions
 from gc_panther.panther.evaluation.metrics import TUMOUR, CaseScore, score_volumes
 from gc_panther.panther.evaluation.tables import COLUMNS, as_document, json_safe, markdown_summary
+from gc_panther.panther.options import PantherOptions
 from gc_panther.report.overlay import save_overlay
 from gc_panther.session import Choices
 
@@ -248,7 +250,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
     arguments = parser.parse_args()
 
-    choices = Choices(device=arguments.device, model_dir=arguments.model_dir)
+    # As the platform runs it: no mask is empty.
+    choices = Choices(
+        RunOptions(device=arguments.device, model_dir=arguments.model_dir),
+        PantherOptions(never_empty=True),
+    )
     sections, document, reached = [], {}, True
     for name in arguments.tasks:
         with WarmTask(name, choices) as task:

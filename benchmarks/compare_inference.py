@@ -49,7 +49,8 @@ from gc_panther.nnunet.inference.labels import tumour_label
 from gc_panther.nnunet.inference.openvino_graph import GRAPH_FILE, is_installed
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.pack import sizes, write_pack
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.task import RunContext
 
 DOCS = ROOT / "docs" / "performance.md"
 BIN = Path(sys.executable).parent
@@ -277,9 +278,6 @@ def rows(setting: Setting) -> list[Row]:
         fastest = backends[-1]
         name = f"gc-panther as it is ({fastest}, probabilities)"
         found.append(Row(name, gc_panther("--backend", fastest), tumour_only=True))
-        adaptive = gc_panther("--backend", fastest, "--mode", "adaptive")
-        name = f"gc-panther, {fastest}, `--mode adaptive` (approximate)"
-        found.append(Row(name, adaptive, tumour_only=True))
     return found
 
 
@@ -382,11 +380,12 @@ def warm_row(setting: Setting, repeats: int) -> list[dict[str, float]]:
         "from pathlib import Path\n"
         "from warm import WarmTask\n"
         "from gc_panther.session import Choices\n"
-        "from gc_panther.task import InferenceOptions\n"
+        "from gc_panther.options import RunOptions\n"
+        "from gc_panther.panther.options import PantherOptions\n"
         "from gc_panther.imaging.images import read_image\n"
         "from gc_panther.case import Case\n"
-        "options = InferenceOptions(folds=tuple(map(int, sys.argv[3].split(','))))\n"
-        "choices = Choices(device=sys.argv[6], model_dir=Path(sys.argv[1]), options=options)\n"
+        "run = RunOptions(device=sys.argv[6], model_dir=sys.argv[1])\n"
+        "choices = Choices(run, PantherOptions(folds=sys.argv[3], never_empty=True))\n"
         "with WarmTask('task1', choices) as task:\n"
         "    for _ in range(int(sys.argv[5]) + 1):\n"
         "        begin = time.perf_counter()\n"
@@ -422,14 +421,14 @@ def kernel_times(setting: Setting, most: int = 8) -> str:
     from torch.profiler import ProfilerActivity, profile
 
     gpu = setting.device != "cpu"
-    options = InferenceOptions(backend="torch", mirroring=setting.mirroring)
+    options = NnUNetOptions(backend="torch", mirroring=setting.mirroring)
     model = open_model_folder(setting.ours / "task1", setting.folds[:1])
     ensemble = Ensemble(model, device=setting.device, options=options)
     volume = to_lps(read_image(setting.image))
-    ensemble.predict(volume, CaseRun())
+    ensemble.predict(volume, RunContext())
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if gpu else [])
     with profile(activities=activities) as profiler:
-        ensemble.predict(volume, CaseRun())
+        ensemble.predict(volume, RunContext())
     times = {
         event.key: event.self_device_time_total if gpu else event.self_cpu_time_total
         for event in profiler.key_averages()
@@ -542,7 +541,7 @@ def full_size(arguments: argparse.Namespace, scratch: Path) -> str:
     stock = full_size_model(scratch / "stock", folds)
     model, ours = open_model_folder(stock), scratch / "ours"
     checkpoint = model.checkpoints[folds[0]].stat().st_size
-    graph = {GRAPH_FILE: openvino_graph(model).to_json()} if is_installed() else {}
+    graph = {GRAPH_FILE: openvino_graph(model).model_dump_json()} if is_installed() else {}
     packed = sizes(model, write_pack(model, ours / "task1", extra=graph))["pack"] / len(folds)
     one = open_model_folder(stock, folds[:1])
     half = sizes(one, write_pack(one, scratch / "half", half=True))["pack"]

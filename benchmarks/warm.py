@@ -45,8 +45,8 @@ class WarmTask:
     @cached_property
     def models(self) -> Mapping[str, Path]:
         """The model folders, by requirement name."""
-        roots = weight_roots(read_settings(), self.choices.model_dir)
-        return find_models(self.task, roots, explicit=self.choices.model_dir is not None)
+        roots = weight_roots(read_settings(), self.choices.run.model_dir)
+        return find_models(self.task, roots, explicit=self.choices.run.model_dir is not None)
 
     @cached_property
     def _session(self) -> Session:

@@ -56,5 +56,7 @@ def start_log(level: str) -> None:
     # Says at each start how many threads it would use, if anybody used it.
     logging.getLogger("numexpr").setLevel(logging.WARNING)
     logging.captureWarnings(True)
-    # Library warnings interest developers of this package, not the reader of a run's log.
-    warnings.simplefilter("ignore")
+    # Library warnings interest developers of this package, who ask for them with `python -W`, not
+    # the reader of a run's log.
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")

@@ -18,6 +18,7 @@ from gc_panther import interruption
 from gc_panther.case import Case, Geometry, Result, Volume
 from gc_panther.deprecated import as_predictor
 from gc_panther.errors import InputError, UserError, clear_memory_errors
+from gc_panther.options import Options, RunOptions, as_report
 from gc_panther.platform.outputs import check_outputs
 from gc_panther.platform.sockets import check_served
 from gc_panther.plugins import installed_versions, plugin_of
@@ -32,7 +33,7 @@ from gc_panther.runtime.weights import (
     weight_roots,
 )
 from gc_panther.settings import Settings
-from gc_panther.task import InferenceOptions, Progress, RunContext, Runtime, SilentProgress, Task
+from gc_panther.task import Progress, RunContext, Runtime, SilentProgress, Task
 
 logger = logging.getLogger(__name__)
 
@@ -50,29 +51,17 @@ class Choices:
     """What a command lets its user choose.
 
     Attributes:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        require_gpu: refuse to fall back on the CPU.
-        model_dir: weights that take precedence over all others.
-        options: about inference.
-        time_limit: seconds from the start of the process to the mask, or None. The ensembles use
-            the folds and mirrored copies that fit, one fold without mirroring at least.
+        run: what every task has. A time limit counts from the start of the process to the mask;
+            the ensembles use the folds and mirrored copies that fit, one fold without mirroring at
+            least.
+        options: the task's own; None takes their defaults.
         started: when the process started, on :func:`time.perf_counter`'s clock, for a command that
             runs one case; None counts from the case's beginning.
     """
 
-    device: str = "auto"
-    require_gpu: bool = False
-    model_dir: Path | None = None
-    options: InferenceOptions = field(default_factory=InferenceOptions)
-    time_limit: float | None = None
+    run: RunOptions = field(default_factory=RunOptions)
+    options: Options | None = None
     started: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.time_limit is not None and not self.time_limit > 0:
-            raise UserError(
-                f"the time limit {self.time_limit:g} s is not above 0",
-                fix="Give the seconds a run may take, or no limit",
-            )
 
 
 class Clock:
@@ -117,12 +106,14 @@ class Session:
         check_sockets(task, manager)
         self.task = task
         self._manager = manager
-        self._time_limit = choices.time_limit
-        roots = weight_roots(settings, choices.model_dir)
-        explicit = (choices.model_dir or settings.model_dir) is not None
+        self._run_options = choices.run
+        self._options = task.Options() if choices.options is None else choices.options
+        roots = weight_roots(settings, choices.run.model_dir)
+        explicit = choices.run.model_dir is not None
         folders = find_models(task, roots, explicit=explicit) if task.models else {}
         self.models: Mapping[str, ModelRecord] = model_records(folders)
-        self._device = device_for(task, manager, choices.device, require_gpu=choices.require_gpu)
+        run = choices.run
+        self._device = device_for(task, manager, run.device, require_gpu=run.require_gpu)
         logger.info("%s on %s", task.name, self._device.description)
         for warning in self._device.warnings:
             logger.warning(warning)
@@ -138,7 +129,7 @@ class Session:
             self.scratch = Path(resources.enter_context(_scratch_folder(settings)))
             runtime = Runtime(
                 device=self._device.name,
-                options=choices.options,
+                options=self._options,
                 models=folders,
                 scratch=self.scratch,
             )
@@ -182,8 +173,8 @@ class Session:
         start = time.perf_counter()
         began = start if began is None else began
         deadline = None
-        if self._time_limit is not None:
-            deadline = began + self._time_limit - WRITING_S
+        if self._run_options.time_limit is not None:
+            deadline = began + self._run_options.time_limit - WRITING_S
         run = RunContext(InterruptibleProgress(progress or SilentProgress()), clock, deadline)
         result = self._predict(case, run, f"segmenting {case.name}")
         for note in result.notes:
@@ -202,6 +193,7 @@ class Session:
                 "notes": [*self._device.warnings, *self._device.notes],
             },
             models={name: record.facts() for name, record in self.models.items()},
+            options=as_report(self._run_options, self._options),
             versions=installed_versions(self._manager),
             seconds={
                 "load": self._load_seconds,

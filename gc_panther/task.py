@@ -12,18 +12,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from gc_panther.errors import InputError, UserError
+from gc_panther.errors import InputError
+from gc_panther.options import Options
 from gc_panther.sockets import Interface as Interface
 from gc_panther.sockets import Socket as Socket
 
 if TYPE_CHECKING:
     from gc_panther.case import Case, Result, Segmentation
-
-Combine = Literal["probabilities", "logits", "vote"]
-Backend = Literal["auto", "torch", "openvino"]
-Mode = Literal["exact", "adaptive"]
 
 
 @dataclass(frozen=True)
@@ -40,50 +37,6 @@ class ModelRequirement:
     name: str
     folds: tuple[int, ...]
     source: str = ""
-
-
-@dataclass(frozen=True)
-class InferenceOptions:
-    """What a user may choose about inference; the defaults are the ones to submit with.
-
-    Attributes:
-        combine: how the folds become one answer (see ``docs/architecture.md``).
-        keep_empty: leave an empty mask empty instead of keeping the most probable component.
-        folds: folds to use; ``None`` means those the task requires.
-        mirroring: average over mirrored copies along the axes the checkpoint allows.
-        step_size: distance of neighbouring windows as a fraction of the patch, in (0, 1].
-        backend: what computes the passes; ``auto`` takes OpenVINO on a CPU where it is installed,
-            torch otherwise.
-        mode: ``adaptive`` computes part of the passes where the rest would hardly change the
-            answer; it is an approximation.
-    """
-
-    combine: Combine = "probabilities"
-    keep_empty: bool = False
-    folds: tuple[int, ...] | None = None
-    mirroring: bool = True
-    step_size: float = 0.5
-    backend: Backend = "auto"
-    mode: Mode = "exact"
-
-    def __post_init__(self) -> None:
-        """Refuse what has no meaning, wherever it was said.
-
-        Raises:
-            UserError: an option is none of its choices or out of range.
-        """
-        for name, chosen, known in (
-            ("combine mode", self.combine, get_args(Combine)),
-            ("backend", self.backend, get_args(Backend)),
-            ("mode", self.mode, get_args(Mode)),
-        ):
-            if chosen not in known:
-                raise UserError(f"there is no {name} {chosen!r}", fix=f"Choose {', '.join(known)}")
-        if not 0 < self.step_size <= 1:
-            raise UserError(
-                f"the step size {self.step_size:g} is not above 0 and at most 1",
-                fix="It is the distance of windows as a part of the patch; the default is 0.5",
-            )
 
 
 class Progress(Protocol):
@@ -145,13 +98,13 @@ class Runtime:
 
     Attributes:
         device: torch's name of the device, ``"cpu"`` or ``"cuda:0"``, already checked.
-        options: the user's choices.
+        options: the user's choices, an instance of the task's ``Options``.
         models: the verified place of each required model folder, by requirement name.
         scratch: an existing folder for temporary files; never below ``/input`` or ``/output``.
     """
 
     device: str
-    options: InferenceOptions
+    options: Any
     models: Mapping[str, Path]
     scratch: Path
 
@@ -228,6 +181,8 @@ class Task(ABC):
             are installed and a plugin can check.
         mask_values: the values its mask may hold, 0 included.
         labels: what each mask value means.
+        Options: what a user may choose of this task alone: flags, variables and arguments come from
+            the fields of the class, and :attr:`Runtime.options` is an instance of it.
     """
 
     name: str
@@ -237,6 +192,7 @@ class Task(ABC):
     libraries: tuple[str, ...] | None = None
     mask_values: tuple[int, ...] = (0, 1)
     labels: Mapping[int, str] = {0: "background", 1: "foreground"}
+    Options: ClassVar[type[Options]] = Options
 
     @abstractmethod
     def load(self, runtime: Runtime) -> Predictor:

@@ -14,14 +14,7 @@ import xml.etree.ElementTree as ElementTree  # reports that this run has written
 from collections import Counter
 from pathlib import Path
 
-STEPS = (
-    "style",
-    "types",
-    "import contracts",
-    "dependencies",
-    "the first and second tier",
-    "the images",
-)
+STEPS = ("the source", "the first and second tier", "the images")
 
 
 def counts(reports: list[Path]) -> tuple[int, int, Counter[str]]:

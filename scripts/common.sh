@@ -169,25 +169,27 @@ announce_download() {
     fi
 }
 
-# make_environment run|dev: makes .venv, or brings it to the locked versions, with uv where it is on
-# the PATH. On a terminal, both show their progress.
+# make_environment run|dev OWN...: makes $VENV, or brings it to the locked versions, with uv where it
+# is on the PATH, and installs our distributions, which OWN names as arguments of `install`. On a
+# terminal, both show their progress.
 make_environment() {
-    local quiet=--quiet install
+    local locks=$1 quiet=--quiet install
+    shift
     [ ! -t 1 ] || quiet=
     if has_uv; then
         # With pip, by which other scripts install their tools.
         "$PY" -m pip --version > /dev/null 2>&1 ||
             uv venv $quiet --seed --allow-existing --python "$(command -v python3)" "$VENV"
         install=(uv pip install $quiet --python "$PY")
-        install_locked "$1" "${install[@]}"
+        install_locked "$locks" "${install[@]}"
     else
         "$PY" -m pip --version > /dev/null 2>&1 || python3 -m venv "$VENV"
         install=("$PY" -m pip install $quiet)
         # mrsegmentator declares bounds below the locked versions (CONTRIBUTING.md): no error, though
         # pip calls it one.
-        install_locked "$1" "${install[@]}" --no-warn-conflicts
+        install_locked "$locks" "${install[@]}" --no-warn-conflicts
     fi
-    "${install[@]}" --no-deps --no-build-isolation -e . -e tasks/task1 -e tasks/task2
+    "${install[@]}" --no-deps --no-build-isolation "$@"
 }
 
 # set_up_environment run|dev: makes .venv with exactly the locked versions, or finds it made. The
@@ -207,7 +209,7 @@ set_up_environment() {
         [ "$(cat "$stamp" 2> /dev/null)" = "$wanted" ] && exit 0
         say "Setting up the virtual environment .venv, once (some minutes)"
         [ -x "$PY" ] || announce_download
-        make_environment "$1"
+        make_environment "$1" -e . -e tasks/task1 -e tasks/task2
         printf '%s\n' "$wanted" > "$stamp"
         say "The virtual environment is ready"
     ) 9> "$ROOT/.venv.lock"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -217,6 +218,7 @@ def toy_plugin() -> Any:
 
     from gc_panther.case import Result, Volume
     from gc_panther.hookspecs import hookimpl
+    from gc_panther.nnunet.options import NnUNetOptions
     from gc_panther.task import Interface, Socket, Task
 
     plugin = types.SimpleNamespace(
@@ -243,6 +245,7 @@ def toy_plugin() -> Any:
         title = "Toy"
         interfaces = (Interface((image,), (output,)),)
         models = ()
+        Options = NnUNetOptions
 
         def load(self, runtime: Any) -> ToyPredictor:
             plugin.runtime = runtime
@@ -307,6 +310,9 @@ def toy_input(tmp_path: Path, write_volume: Callable[..., Path]) -> Path:
 
 
 def pytest_configure() -> None:
-    """Let SIGINT do what it does in a terminal; a shell's background jobs have it ignored."""
+    """Let warnings count in commands, too, and SIGINT do what it does in a terminal."""
+    # A command hides them, unless Python was started with an option for them.
+    sys.warnoptions.append("default")
+    # A shell's background jobs have it ignored.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

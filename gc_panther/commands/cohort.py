@@ -100,7 +100,7 @@ def cohort(
     check_sockets(task, manager)
     slug = image_slug(task)
     plan = plan_cohort(image_folder, mask_folder)
-    with _only_run_in(mask_folder):
+    with _only_run_in(mask_folder), ExitStack() as stack:
         table = CohortTable(mask_folder, task)
         there = [one for one in plan if os.path.lexists(one.mask)]
         if there and not (keep or overwrite):

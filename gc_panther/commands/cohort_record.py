@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pluggy
 from gc_panther import __version__
 from gc_panther.errors import InputError
 from gc_panther.imaging.images import TWO_FILE_ENDINGS, read_image
+from gc_panther.options import as_report
 from gc_panther.plugins import distribution_of
 from gc_panther.runtime.weights import find_models, model_digest, weight_roots
 from gc_panther.session import Choices
@@ -72,14 +73,14 @@ def recipe_of(
     Raises:
         WeightsError: a model is missing or cannot be read.
     """
-    explicit = (choices.model_dir or settings.model_dir) is not None
-    roots = weight_roots(settings, choices.model_dir) if task.models else ()
+    explicit = choices.run.model_dir is not None
+    roots = weight_roots(settings, choices.run.model_dir) if task.models else ()
     models = find_models(task, roots, explicit=explicit) if task.models else {}
-    options = {**asdict(choices.options), "time_limit": choices.time_limit}
+    options = task.Options() if choices.options is None else choices.options
     return Recipe(
         task=task.name,
         versions={"gc_panther": __version__, **_task_version(task, manager)},
-        options=json.loads(json.dumps(options)),
+        options={**as_report(options), "time_limit": choices.run.time_limit},
         weights={name: model_digest(folder) for name, folder in models.items()},
     )
 

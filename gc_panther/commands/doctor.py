@@ -22,6 +22,7 @@ from gc_panther.errors import GCPantherError
 from gc_panther.findings import Finding, checked, failure
 from gc_panther.hardware import Device
 from gc_panther.model_identity import describe_model, read_identity
+from gc_panther.options import RunOptions
 from gc_panther.platform.sockets import unserved
 from gc_panther.plugins import installed_versions, registered_tasks
 from gc_panther.runtime.device import device_for, select_device
@@ -43,14 +44,14 @@ _NOT_OF_THE_IMAGE = {
 
 
 def examine_installed(
-    manager: pluggy.PluginManager, settings: Settings, device: str = "auto"
+    manager: pluggy.PluginManager, settings: Settings, options: RunOptions
 ) -> list[Finding]:
     """Run all checks, with every installed task.
 
     Args:
         manager: the plugins.
         settings: the environment.
-        device: as :func:`~gc_panther.runtime.device.select_device` takes it.
+        options: device and weights.
     """
     tasks: list[Task] = []
 
@@ -59,11 +60,11 @@ def examine_installed(
         fix = "Install a task's distribution, such as tasks/task1"
         return [] if tasks else [Finding("tasks", "fail", "none", fix)]
 
-    return [*checked("tasks", listed), *examine(tasks, manager, settings, device)]
+    return [*checked("tasks", listed), *examine(tasks, manager, settings, options)]
 
 
 def examine(
-    tasks: Iterable[Task], manager: pluggy.PluginManager, settings: Settings, device: str = "auto"
+    tasks: Iterable[Task], manager: pluggy.PluginManager, settings: Settings, options: RunOptions
 ) -> list[Finding]:
     """Run all checks; one that fails with an error, whatever it is, is a finding, too.
 
@@ -74,11 +75,11 @@ def examine(
         tasks: those whose weights are looked for, and which are tried.
         manager: the plugins.
         settings: the environment.
-        device: as :func:`~gc_panther.runtime.device.select_device` takes it.
+        options: device and weights.
     """
     tasks = list(tasks)
     served = [task for task in tasks if not unserved(task)]
-    devices, chosen = _devices(served, manager, settings, device)
+    devices, chosen = _devices(served, manager, options)
     findings = [
         *checked("distributions", partial(_distributions, manager)),
         *devices,
@@ -99,15 +100,17 @@ def examine(
             findings.append(Finding(f"sockets {task.name}", "fail", found, fix))
             continue
         there = chosen.get(task.name)
-        models = checked(f"models {task.name}", partial(_models, task, manager, settings, there))
+        models = checked(
+            f"models {task.name}", partial(_models, task, manager, settings, options, there)
+        )
         findings += models
         if there is not None and not any(finding.failed for finding in models):
-            findings.append(_trial(task, manager, settings, device))
+            findings.append(_trial(task, manager, settings, options))
     return findings
 
 
 def _devices(
-    tasks: list[Task], manager: pluggy.PluginManager, settings: Settings, wanted: str
+    tasks: list[Task], manager: pluggy.PluginManager, options: RunOptions
 ) -> tuple[list[Finding], dict[str, Device]]:
     """Where each task would run: they are computed by different libraries.
 
@@ -118,13 +121,15 @@ def _devices(
     chosen: dict[str, Device] = {}
 
     def look(task: Task) -> list[Finding]:
-        chosen[task.name] = device_for(task, manager, wanted, require_gpu=settings.require_gpu)
+        chosen[task.name] = device_for(
+            task, manager, options.device, require_gpu=options.require_gpu
+        )
         return _about(chosen[task.name])
 
     looked = {task.name: checked("device", partial(look, task)) for task in tasks}
     if not looked:
         return checked(
-            "device", lambda: _about(select_device(wanted, require_gpu=settings.require_gpu))
+            "device", lambda: _about(select_device(options.device, require_gpu=options.require_gpu))
         ), chosen
     first, *others = looked.values()
     if all(other == first for other in others):
@@ -226,13 +231,14 @@ def _interface(api: str, port: int | None = None) -> list[Finding]:
         return [Finding("interface", "fail", why, "Stop what listens there")]
 
 
-def _trial(task: Task, manager: pluggy.PluginManager, settings: Settings, device: str) -> Finding:
+def _trial(
+    task: Task, manager: pluggy.PluginManager, settings: Settings, options: RunOptions
+) -> Finding:
     """Load the networks and segment noise, while nothing can be reached over a network."""
     check, begin = f"offline trial {task.name}", time.perf_counter()
     with _no_network() as asked:
         try:
-            choices = Choices(device=device, require_gpu=settings.require_gpu)
-            with Session(task, manager, settings, choices) as session:
+            with Session(task, manager, settings, Choices(options)) as session:
                 session.self_test()
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; others are tried
             if not asked:
@@ -291,22 +297,28 @@ def _folder(name: str, place: Path, *, write: bool = False) -> Finding:
 
 
 def _models(
-    task: Task, manager: pluggy.PluginManager, settings: Settings, device: Device | None
+    task: Task,
+    manager: pluggy.PluginManager,
+    settings: Settings,
+    options: RunOptions,
+    device: Device | None,
 ) -> Iterator[Finding]:
     """A row for each model of a task, and what plugins find out about them."""
-    findings, models = _weights(task, settings)
+    findings, models = _weights(task, settings, options)
     yield from findings
     for found in manager.hook.gc_panther_doctor(task=task, models=models, device=device):
         yield from found
 
 
-def _weights(task: Task, settings: Settings) -> tuple[list[Finding], Mapping[str, Path]]:
+def _weights(
+    task: Task, settings: Settings, options: RunOptions
+) -> tuple[list[Finding], Mapping[str, Path]]:
     """A row for each model, and the folders of those that are there."""
     findings, folders = [], {}
     for model in task.models:
         check = f"weights {model.name}"
         try:
-            folder = find_model(model, weight_roots(settings), task)
+            folder = find_model(model, weight_roots(settings, options.model_dir), task)
             identity = read_identity(folder)
             found = f"{describe_model(folder, identity)}, SHA-256 {model_digest(folder)[:16]}"
         except GCPantherError as error:

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from gc_panther.errors import GCPantherError, PluginError
-from gc_panther.options import DeviceOption, RequireGpuOption
+from gc_panther.flags import Given, with_options
+from gc_panther.options import RunOptions
 from gc_panther.settings import read_settings
 
 
@@ -54,7 +55,7 @@ def info(
     from gc_panther.runtime.info import information
 
     manager = create_plugin_manager()
-    facts = information(registered_tasks(manager).values(), read_settings(), manager)
+    facts = information(registered_tasks(manager).values(), manager)
     if as_json:
         print(json.dumps(facts, indent=2))
         return
@@ -70,13 +71,13 @@ def info(
     Console(markup=False).print(table)
 
 
+@with_options(RunOptions, only=("device", "require_gpu"))
 def doctor(
+    given: Given,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    device: DeviceOption = None,
-    require_gpu: RequireGpuOption = None,
 ) -> None:
     """Check that this machine can run the installed tasks; exit 1 if it cannot."""
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     from rich.console import Console
     from rich.table import Table
@@ -88,14 +89,11 @@ def doctor(
         from gc_panther.findings import failure
         from gc_panther.plugins import create_plugin_manager
 
-        settings = read_settings()
-        if require_gpu is not None:
-            settings = replace(settings, require_gpu=require_gpu)
         broken: dict[str, PluginError] = {}
         manager = create_plugin_manager(broken=broken)
         findings = [
             *(failure(f"plugin {name}", error) for name, error in broken.items()),
-            *examine_installed(manager, settings, device or settings.device),
+            *examine_installed(manager, read_settings(), given.read(RunOptions)),
         ]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))

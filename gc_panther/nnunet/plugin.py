@@ -10,11 +10,23 @@ from typing import TYPE_CHECKING
 from gc_panther.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    import typer
+
     from gc_panther.findings import Finding
     from gc_panther.hardware import Device, DeviceCheck, Driver
     from gc_panther.task import Task
 
 TORCH = "torch"
+
+
+@hookimpl
+def gc_panther_commands(app: typer.Typer) -> None:
+    """Add ``pack`` and ``train``."""
+    from gc_panther.nnunet import commands
+    from gc_panther.nnunet.training import cli as training
+
+    commands.register(app)
+    training.register(app)
 
 
 @hookimpl

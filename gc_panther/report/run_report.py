@@ -23,6 +23,7 @@ def run_report(
     *,
     device: Mapping[str, Any],
     models: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Any],
     versions: Mapping[str, str | None],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -34,6 +35,7 @@ def run_report(
         result: the checked result; its details become keys of the report.
         device: name, description and notes of the device.
         models: path, digest, kind, title, licence and card of each model, by name.
+        options: name and value of what the user chose or left at its default.
         versions: of the distributions that matter, None where one is not installed.
         seconds: wall time of each stage, and ``total``.
     """
@@ -63,6 +65,7 @@ def run_report(
         },
         "device": dict(device),
         "models": {name: dict(facts) for name, facts in models.items()},
+        "options": dict(options),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "labels": volumes,
         "notes": list(result.notes),

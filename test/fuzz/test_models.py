@@ -36,9 +36,10 @@ from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.inference.openvino_graph import GRAPH_FILE, Graph
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.pack import write_pack
+from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.runtime.archives import unpack
 from gc_panther.runtime.weights import model_digest
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.task import RunContext
 
 #: Beyond what the test's process has; a tiny model needs some MiB.
 MEMORY = 1 << 30
@@ -48,7 +49,7 @@ IMAGE = Volume(
     np.random.default_rng(0).integers(1, 900, (6, 12, 12)).astype(np.int16),
     Geometry((12, 12, 6), (2.0, 2.0, 4.0)),
 )
-GRAPH = {"xml": "<net/>", "size": 64, "weights": [], "constants": [[0, "00" * 8]]}
+GRAPH = {"xml": "<net/>", "constants": "00" * 8}
 
 SCALARS: list[Any] = [
     *(None, True, False, 0, 1, -1, 2, 3, 30, 255, 2**31, 2**63, 10**30),
@@ -295,8 +296,8 @@ def load(folder: Path, models: Models, may_differ: bool) -> None:
     if (folder / GRAPH_FILE).is_file():
         # The graph is made anew then.
         with contextlib.suppress(OSError, ValueError):
-            Graph.from_json((folder / GRAPH_FILE).read_text())
-    options = InferenceOptions(mirroring=False, backend="torch")
+            Graph.model_validate_json((folder / GRAPH_FILE).read_text())
+    options = NnUNetOptions(mirroring=False, backend="torch")
     ensemble = Ensemble(model, device="cpu", options=options)
     weights = ensemble._folds._weights[0]
     assert weights.keys() == models.good.keys()
@@ -309,7 +310,7 @@ def load(folder: Path, models: Models, may_differ: bool) -> None:
     assert len(model.mirroring_axes) <= 3
     if math.prod(ensemble._patch) <= MOST_VOXELS and min(ensemble._configuration.spacing) > 0.1:
         try:
-            prediction = ensemble.predict(IMAGE, CaseRun())
+            prediction = ensemble.predict(IMAGE, RunContext())
         except ProcessingError:
             return  # Such as weights that overflow: one line.
         assert prediction.labels_zyx.shape == IMAGE.array_zyx.shape

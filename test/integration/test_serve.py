@@ -30,6 +30,7 @@ from gc_panther.commands import serve
 from gc_panther.commands.serve import InvokeServer
 from gc_panther.errors import ProcessingError, UserError
 from gc_panther.imaging.images import read_image
+from gc_panther.options import RunOptions
 from gc_panther.session import Choices, Session
 from gc_panther.settings import read_settings
 
@@ -70,7 +71,7 @@ def served(toy_plugin: Any, toy_input: Path, tmp_path: Path) -> Iterator[SimpleN
 
     with (
         InvokeServer(port=0) as server,
-        Session(task, manager, read_settings({}), Choices(device="cpu")) as session,
+        Session(task, manager, read_settings({}), Choices(RunOptions(device="cpu"))) as session,
     ):
         process = partial(serve.serve_case, session, manager, toy_input, output)
         cases = threading.Thread(target=server.run, args=(process,))
@@ -312,6 +313,22 @@ def test_plugins_are_told_when_the_networks_cannot_be_loaded(
     monkeypatch.setattr(type(task), "load", fail)
     assert toy_command_line(["serve", "--task", "toy", "--port", "0", "--device", "cpu"]) == 1
     assert toy_plugin.calls == [("error", "toy", "no network today")]
+
+
+def test_a_failed_self_test_leaves_no_temporary_files(
+    toy_plugin: Any, toy_command_line: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GC_PANTHER_SCRATCH", str(tmp_path))
+
+    def fail(mask: np.ndarray) -> np.ndarray:
+        (scratch,) = tmp_path.iterdir()
+        (scratch / "part").touch()
+        raise ProcessingError("no answer today")
+
+    toy_plugin.change = fail
+    assert toy_command_line(["serve", "--task", "toy", "--port", "0", "--device", "cpu"]) == 1
+    assert toy_plugin.calls[-1] == ("error", "toy", "no answer today")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from scipy import ndimage
 
 from gc_panther.case import Case, Geometry, Volume
 from gc_panther.imaging.orientation import from_lps, to_lps
+from gc_panther.panther.options import PantherOptions
 from gc_panther.plugins import create_plugin_manager, find_task
 from gc_panther.settings import bundled_resources
-from gc_panther.task import InferenceOptions, RunContext, Runtime
+from gc_panther.task import RunContext, Runtime
 
 ROTATED = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])
 STRAIGHT = np.eye(3)
@@ -54,7 +55,8 @@ def stored_as(volume_lps, order, signs):
 
 def segmenter_of(name, models, scratch, **options):
     task = find_task(create_plugin_manager(), name)
-    return task, task.load(Runtime("cpu", InferenceOptions(**options), models, scratch))
+    chosen = PantherOptions(never_empty=True, **options)
+    return task, task.load(Runtime("cpu", chosen, models, scratch))
 
 
 def segment(task, segmenter, volume):

@@ -27,7 +27,7 @@ KNOWN = {
 }
 LONGEST = 400
 #: To be split.
-KNOWN_LONG = {"gc_panther.nnunet.inference.adaptive", "gc_panther.panther.phantom.anatomy"}
+KNOWN_LONG = {"gc_panther.panther.phantom.anatomy"}
 
 
 def imported(source: str, modules: frozenset[str]) -> set[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gc_panther.case import Geometry, Volume
-from gc_panther.errors import InputError, ProcessingError
+from gc_panther.errors import InputError, ProcessingError, missing_package
 
 GRID = Geometry((4, 3, 2), (1.0, 1.5, 3.0))
 
@@ -23,7 +23,10 @@ def test_geometry_in_array_order() -> None:
 def test_geometries_match_within_the_tolerance_only() -> None:
     assert GRID.matches(replace(GRID, origin_xyz=(0.0, 5e-5, 0.0)))
     assert not GRID.matches(replace(GRID, origin_xyz=(0.0, 5e-4, 0.0)))
-    assert not GRID.matches(replace(GRID, spacing_xyz=(1.0, 1.5, 3.001)))
+    assert GRID.matches(replace(GRID, spacing_xyz=(1.0, 1.5, 3.00005)))
+    assert not GRID.matches(replace(GRID, spacing_xyz=(1.0, 1.5, 3.0005)))
+    assert GRID.matches(replace(GRID, direction=(1.0, 0, 5e-5, 0, 1.0, 0, 0, 0, 1.0)))
+    assert not GRID.matches(replace(GRID, direction=(1.0, 0, 5e-4, 0, 1.0, 0, 0, 0, 1.0)))
     assert not GRID.matches(replace(GRID, size_xyz=(4, 3, 3)))
 
 
@@ -39,11 +42,44 @@ def test_an_error_is_one_line_with_what_where_and_fix() -> None:
     assert (error.exit_code, ProcessingError("x").exit_code) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("module", "fix"),
+    [
+        ("ray", "Run pip install 'gc-panther[ray]'"),
+        ("gcapi.client", "Run pip install 'gc-panther[submit]'"),
+        ("some_library", "Run pip install 'gc-panther[some]'"),
+        ("pytest", "Install what the task's distribution and requirements.lock list"),
+        ("mrsegmentator", "Install what the task's distribution and requirements.lock list"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_extra_that_has_it(
+    module: str, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from importlib import metadata
+
+    declared = [
+        "numpy>=2",
+        'gcapi>=0.16; extra == "submit"',
+        'ray>=2.52 ; extra == "ray"',
+        'Some-Library[fast]>1,<2; python_version > "3" and extra == "some"',
+        'pytest; extra == "dev"',
+    ]
+    monkeypatch.setattr(metadata, "requires", lambda name: declared)
+    found = missing_package(ModuleNotFoundError("No module", name=module))
+    assert found is not None
+    assert found.fix == fix
+
+
+def test_a_missing_module_of_this_package_is_no_missing_package() -> None:
+    assert missing_package(ModuleNotFoundError("No module", name="gc_panther.nothing")) is None
+    assert missing_package(ValueError("something else")) is None
+
+
 def test_stages_of_a_part_are_named_after_it():
     from gc_panther.session import Clock
-    from gc_panther.task import CaseRun
+    from gc_panther.task import RunContext
 
-    run = CaseRun(clock=Clock())
+    run = RunContext(clock=Clock())
     with run.within("localizer").clock.stage("network"), run.clock.stage("network"):
         pass
     assert sorted(run.clock.seconds) == ["localizer: network", "network"]

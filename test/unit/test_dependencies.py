@@ -41,10 +41,13 @@ def project_of(folder: Path) -> dict[str, Any]:
 
 
 def declared(folder: Path) -> Iterator[Requirement]:
-    """All requirements of a distribution and its extras, but for those on each other."""
-    project = project_of(folder)
-    for lines in (project["dependencies"], *project.get("optional-dependencies", {}).values()):
-        for line in lines:
+    """All requirements of a distribution, its extras and groups, but for those on each other."""
+    content = tomllib.loads((folder / "pyproject.toml").read_text())
+    project, groups = content["project"], content.get("dependency-groups", {})
+    extras = project.get("optional-dependencies", {})
+    for lines in (project["dependencies"], *extras.values(), *groups.values()):
+        # Tables include other groups, which are here as well.
+        for line in (line for line in lines if isinstance(line, str)):
             requirement = Requirement(line)
             if not requirement.name.startswith("gc-panther"):
                 yield requirement

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from script_checkout import BASE, ROOT, Checkout, make_checkout
+
+from gc_panther.nnunet.cudnn import convolution_faults
 
 
 @pytest.fixture
@@ -56,10 +59,14 @@ def test_an_image_for_cpus_has_the_newer_torch_of_pytorch_s_index(checkout: Chec
     assert arguments["TORCH_INDEX_URL"].endswith("/whl/cpu")
 
 
-def test_the_lock_for_gpus_pins_a_torch_for_cuda_12() -> None:
+def test_the_lock_for_gpus_has_a_cudnn_without_known_faults() -> None:
     lock = (ROOT / "requirements-torch-gpu.lock").read_text()
-    assert "\ntorch==2.7.1" in lock
-    assert "nvidia-cudnn-cu12==9.5.1." in lock
+    torch = re.search(r"^torch==(\S+)", lock, re.MULTILINE)
+    cudnn = re.search(r"^nvidia-cudnn-cu12==(\d+)\.(\d+)\.(\d+)", lock, re.MULTILINE)
+    assert torch and cudnn
+    major, minor, patch = map(int, cudnn.groups())
+    faults = convolution_faults(torch[1], 10_000 * major + 100 * minor + patch)
+    assert (faults.half, faults.tf32) == ("right", False)
 
 
 @pytest.mark.parametrize("task", ["task1", "task2"])

@@ -12,14 +12,15 @@ import pytest
 
 from gc_panther.case import Case, Geometry, Result, Volume
 from gc_panther.errors import ProcessingError
+from gc_panther.options import RunOptions
 from gc_panther.plugins import create_plugin_manager, find_task
 from gc_panther.session import WRITING_S, Choices, Session, errors_notified
 from gc_panther.settings import read_settings
 
 
-def session_of(task: str, manager: Any, **choices: Any) -> Session:
-    settings = read_settings({})
-    return Session(find_task(manager, task), manager, settings, Choices(device="cpu", **choices))
+def session_of(task: str, manager: Any, **options: Any) -> Session:
+    choices = Choices(RunOptions(device="cpu", **options))
+    return Session(find_task(manager, task), manager, read_settings({}), choices)
 
 
 def case_of(value: int = 300) -> Case:

@@ -26,7 +26,7 @@ from gc_panther.nnunet.inference.precision import (
     precision_on_this_gpu,
     tf32_convolutions,
 )
-from gc_panther.task import Backend
+from gc_panther.nnunet.options import Backend
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class OpenVINORunner:
             self._latest.release_memory()
         compiled = self._kept.get(fold) or self._compiled(weights)
         self._latest = compiled
-        if self._graph.size * (len(self._kept) + 1) <= _KEPT_BYTES:
+        if _bytes(weights) * (len(self._kept) + 1) <= _KEPT_BYTES:
             self._kept[fold] = compiled
 
         def network(tiles: torch.Tensor) -> torch.Tensor:
@@ -197,6 +197,11 @@ class OpenVINORunner:
                 where=self._folder,
                 fix="Make the pack anew with gc-panther pack, or use --backend torch",
             ) from error
+
+
+def _bytes(weights: Weights) -> int:
+    """Size of the weights; a network has some of them under several names."""
+    return sum({value.data_ptr(): value.nbytes for value in weights.values()}.values())
 
 
 def choose_runner(

@@ -18,7 +18,7 @@ import torch
 from gc_panther.case import Volume
 from gc_panther.errors import WeightsError, clear_memory_errors
 from gc_panther.memory import check_memory
-from gc_panther.nnunet.inference.adaptive import Doubt, run_adaptively
+from gc_panther.nnunet.inference.adaptive import Fallback, run_adaptively
 from gc_panther.nnunet.inference.anytime import FoldsInTime
 from gc_panther.nnunet.inference.backends import batch_size, choose_runner
 from gc_panther.nnunet.inference.folds import Folds, WindowedImage, add_probabilities
@@ -30,7 +30,8 @@ from gc_panther.nnunet.inference.windows import Axes, mirror_combinations, windo
 from gc_panther.nnunet.model.estimates import Grids, stages
 from gc_panther.nnunet.model.folder import ModelFolder
 from gc_panther.nnunet.model.network import build_network, fitting_plans
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.task import RunContext
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Ensemble:
         UserError: the backend that was asked for cannot be used.
     """
 
-    def __init__(self, model: ModelFolder, *, device: str, options: InferenceOptions) -> None:
+    def __init__(self, model: ModelFolder, *, device: str, options: NnUNetOptions) -> None:
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
         self.model = model
@@ -108,7 +109,9 @@ class Ensemble:
         )
 
     @torch.inference_mode()
-    def predict(self, volume_lps: Volume, run: CaseRun, *, label: int | None = None) -> Prediction:
+    def predict(
+        self, volume_lps: Volume, run: RunContext, *, label: int | None = None
+    ) -> Prediction:
         """Segment one image.
 
         Args:
@@ -121,8 +124,9 @@ class Ensemble:
             ProcessingError: out of memory, or a network gave NaN or infinity.
         """
         mirroring = mirror_combinations(self._mirroring_axes)
+        only = label if self._options.mode == "adaptive" and run.deadline is None else None
         with clear_memory_errors("running the networks"):
-            prepared, image = self._prepared(volume_lps, run)
+            prepared, image = self._prepared(volume_lps, run, adaptive=only is not None)
             facts = {
                 "folds": list(self._folds),
                 "combine": self._options.combine,
@@ -136,8 +140,8 @@ class Ensemble:
             }
             if run.deadline is not None:
                 parts, found = self._folds_in_time(prepared, image, mirroring, run, run.deadline)
-            elif self._options.mode == "adaptive" and label is not None:
-                parts, found = self._folds_where_it_matters(image, mirroring, label, run)
+            elif only is not None:
+                parts, found = self._folds_adaptively(image, mirroring, only, run)
             else:
                 parts, found = self._all_folds(image, mirroring, run), {}
             mean, labels = self._combined(prepared, parts, run)
@@ -145,7 +149,9 @@ class Ensemble:
             found = {**found, "out_of_memory": self._folds.savings}
         return Prediction(labels.to(torch.uint8).numpy(), mean.numpy(), {**facts, **found})
 
-    def _prepared(self, volume: Volume, run: CaseRun) -> tuple[NetworkInput, WindowedImage]:
+    def _prepared(
+        self, volume: Volume, run: RunContext, *, adaptive: bool
+    ) -> tuple[NetworkInput, WindowedImage]:
         """The preprocessed image and its windows; the first fold is made ready beside it."""
         with ThreadPoolExecutor(1) as beside:
             ready = beside.submit(self._folds.load, next(iter(self._folds)))
@@ -154,39 +160,39 @@ class Ensemble:
                     volume,
                     self._plans,
                     self._configuration,
-                    lambda grids: self._check_memory(grids, run),
+                    lambda grids: self._check_memory(grids, run, adaptive=adaptive),
                 )
             with run.clock.stage("compile"):
                 ready.result()
         return prepared, self._windowed(prepared.data)
 
-    def _check_memory(self, grids: Grids, run: CaseRun) -> None:
+    def _check_memory(self, grids: Grids, run: RunContext, *, adaptive: bool) -> None:
         """Refuse an image that needs more memory than there is, in whatever stage."""
         # Within a time limit, and adaptively, the folds' logits are combined at the end.
-        at_the_end = run.deadline is not None or self._options.mode == "adaptive"
-        kept = len(self._folds) if at_the_end else 2
-        for doing, needed in stages(grids, self._heads, kept).items():
+        kept = len(self._folds) if adaptive or run.deadline is not None else 2
+        windows_step = self._options.step_size if adaptive else None
+        for doing, needed in stages(grids, self._heads, kept, windows_step).items():
             check_memory(needed, doing=doing, where="image")
 
     def _all_folds(
-        self, image: WindowedImage, mirroring: Sequence[Axes], run: CaseRun
+        self, image: WindowedImage, mirroring: Sequence[Axes], run: RunContext
     ) -> Iterator[torch.Tensor]:
         """Each fold's logits on the network's grid, one after the other."""
         for fold in self._folds:
-            yield self._folds.logits(fold, image, lambda _: mirroring, run)
+            yield self._folds.logits(fold, image, mirroring, run)
 
     def _folds_in_time(
         self,
         prepared: NetworkInput,
         image: WindowedImage,
         mirroring: Sequence[Axes],
-        run: CaseRun,
+        run: RunContext,
         deadline: float,
     ) -> tuple[Iterable[torch.Tensor], dict[str, Any]]:
         """Logits of the folds on the network's grid that a deadline allows, and the facts."""
 
         def predict(fold: int, chosen: Sequence[Axes], late: Callable[[], bool]) -> torch.Tensor:
-            return self._folds.logits(fold, image, lambda _: chosen, run, out_of_time=late)
+            return self._folds.logits(fold, image, chosen, run, out_of_time=late)
 
         def combine(logits: torch.Tensor) -> None:
             if self._options.combine != "logits":
@@ -200,24 +206,23 @@ class Ensemble:
             facts["not_adaptive"] = "a time limit plans the passes"
         return reached.logits.values(), facts
 
-    def _folds_where_it_matters(
-        self, image: WindowedImage, mirroring: Sequence[Axes], label: int, run: CaseRun
+    def _folds_adaptively(
+        self, image: WindowedImage, mirroring: Sequence[Axes], label: int, run: RunContext
     ) -> tuple[Iterable[torch.Tensor], dict[str, Any]]:
-        """Logits of the folds from part of the passes; from all where there is a doubt."""
+        """Logits of the folds from part of the passes; from all where that falls back."""
         found = run_adaptively(self._folds, image, mirroring, label, run)
-        if isinstance(found, Doubt):
+        if isinstance(found, Fallback):
             passes = len(image.slices) * len(mirroring) * len(self._folds) + found.passes
             facts = {"not_adaptive": found.reason, "passes": passes}
             return self._all_folds(image, mirroring, run), facts
         return found.logits, {
             "mode": "adaptive",
-            "windows_with_all_folds": len(found.windows),
-            "copies_in_them": found.copies,
+            "windows_with_mirroring": len(found.windows),
             "passes": found.passes,
         }
 
     def _combined(
-        self, prepared: NetworkInput, parts: Iterable[torch.Tensor], run: CaseRun
+        self, prepared: NetworkInput, parts: Iterable[torch.Tensor], run: RunContext
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Probabilities, shape (heads, z, y, x), and labels, shape (z, y, x).
 

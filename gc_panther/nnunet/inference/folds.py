@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ class Folds:
         return network
 
     def parts(
-        self, fold: int, image: WindowedImage, windows: Windows, run: RunContext, label: str
+        self, fold: int, image: WindowedImage, windows: Windows, run: RunContext, stage: str
     ) -> list[torch.Tensor]:
         """One fold's logits in some windows.
 
@@ -100,7 +100,7 @@ class Folds:
             image: where the windows are.
             windows: with the sets of axes to flip in each.
             run: progress and clock.
-            label: what the progress is of.
+            stage: what the progress says before the fold.
 
         Returns:
             Half precision, in the main memory, shape (heads, i, j, k) each.
@@ -111,7 +111,7 @@ class Folds:
         """
 
         def attempt() -> list[torch.Tensor]:
-            with self._passes(fold, image, windows, run, label) as answers:
+            with self._passes(fold, image, windows, run, stage) as answers:
                 return [self._finite(answer.half(), fold).cpu() for answer in answers]
 
         return self._with_less_memory(attempt)
@@ -120,7 +120,7 @@ class Folds:
         self,
         fold: int,
         image: WindowedImage,
-        mirroring: Callable[[int], Sequence[Axes]],
+        mirroring: Sequence[Axes],
         run: RunContext,
         *,
         out_of_time: Callable[[], bool] = lambda: False,
@@ -130,7 +130,7 @@ class Folds:
         Args:
             fold: its number.
             image: its windows.
-            mirroring: gives the sets of axes to flip in a window, by the window's number.
+            mirroring: the sets of axes to flip in each window.
             run: progress and clock.
             out_of_time: asked before each pass whether to give up.
 
@@ -142,17 +142,32 @@ class Folds:
             ProcessingError: the network gave NaN or infinity.
             torch.OutOfMemoryError: even one window at once is too much.
         """
-        label = f"fold {list(self).index(fold) + 1} of {len(self)}"
-        windows: Windows = [(window, mirroring(n)) for n, window in enumerate(image.slices)]
+        windows: Windows = [(window, mirroring) for window in image.slices]
 
         def attempt() -> torch.Tensor:
-            with self._passes(fold, image, windows, run, label, out_of_time) as answers:
-                logits = blend_windows(
-                    answers, image.slices, image.data.shape[1:], self._heads, self._sums
-                )
-                return self._finite(logits, fold)[image.unpad].cpu()
+            with self._passes(fold, image, windows, run, "", out_of_time) as answers:
+                return self.blended(fold, image, answers)
 
         return self._with_less_memory(attempt)
+
+    def blended(
+        self, fold: int, image: WindowedImage, parts: Iterable[torch.Tensor]
+    ) -> torch.Tensor:
+        """One fold's logits on the network's grid, from those in all windows.
+
+        Args:
+            fold: its number.
+            image: its windows.
+            parts: logits of each window, in order, shape (heads, i, j, k) each.
+
+        Returns:
+            Half precision, in the main memory, shape (heads, i, j, k).
+
+        Raises:
+            ProcessingError: a NaN or infinity is among them.
+        """
+        logits = blend_windows(parts, image.slices, image.data.shape[1:], self._heads, self._sums)
+        return self._finite(logits, fold)[image.unpad].cpu()
 
     def _finite(self, logits: torch.Tensor, fold: int) -> torch.Tensor:
         """The logits, if they are sound.
@@ -175,15 +190,16 @@ class Folds:
         image: WindowedImage,
         windows: Windows,
         run: RunContext,
-        label: str,
+        stage: str,
         out_of_time: Callable[[], bool] = lambda: False,
     ) -> Iterator[Iterator[torch.Tensor]]:
         """The logits of some windows, computed as they are asked for; clock and progress run."""
         with run.clock.stage("compile"):
             network = self.load(fold)
         passes = sum(len(mirroring) for _, mirroring in windows)
+        label = f"{self._path.name}: {stage}fold {list(self).index(fold) + 1} of {len(self)}"
         with run.clock.stage("network"):
-            run.progress.start(f"{self._path.name}: {label}", passes)
+            run.progress.start(label, passes)
             try:
                 yield window_logits(
                     network,

@@ -1,9 +1,9 @@
 """A network's computation as an OpenVINO graph, kept apart from its weights.
 
 Converting a PyTorch network takes seconds, and the result depends on the architecture alone. So it
-is converted once, with random numbers for weights: every constant of the graph is then recognised
-by its content as one of the network's parameters, and any fold's weights can be put in their place
-in no time. The graph is made when a pack is made, or at first use into a cache.
+is converted once, and the graph has an input in the place of each weight, with the parameter's
+name. Any fold's weights replace these inputs in no time. The graph is made when a pack is made, or
+at first use into a cache.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import logging
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -34,83 +33,23 @@ logger = logging.getLogger(__name__)
 GRAPH_FILE = "openvino.json"
 #: Largest difference of an answer from PyTorch's, as a part of the largest logit.
 TOLERANCE = 1e-4
+#: More bytes are a weight, not a constant that all folds share.
+MAX_CONSTANT = 4096
 
 
-Start = Annotated[int, Field(ge=0)]
+class Graph(BaseModel):
+    """An OpenVINO model whose weights are still to be filled in.
 
-
-class _GraphDocument(BaseModel):
-    """What the file of a graph says."""
+    Attributes:
+        xml: the model in OpenVINO's intermediate representation. Its inputs are the image and,
+            with the parameters' names, the weights.
+        constants: content of its constants, hexadecimal.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     xml: str
-    size: Annotated[int, Field(ge=0, le=1 << 36)]
-    weights: list[tuple[Start, str]]
-    constants: list[tuple[Start, Annotated[str, Field(pattern="^([0-9a-f]{2})*$")]]]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """An OpenVINO model whose weights are still to be filled in.
-
-    Attributes:
-        xml: the model in OpenVINO's intermediate representation.
-        size: bytes of its constants.
-        weights: (first byte, parameter's name) of each constant that is a weight.
-        constants: (first byte, content in hexadecimal) of the others.
-    """
-
-    xml: str
-    size: int
-    weights: tuple[tuple[int, str], ...]
-    constants: tuple[tuple[int, str], ...]
-
-    def filled(self, weights: Mapping[str, torch.Tensor]) -> bytes:
-        """The constants with a network's weights among them.
-
-        Raises:
-            WeightsError: a weight is missing.
-        """
-        content = bytearray(self.size)
-        for start, text in self.constants:
-            raw = bytes.fromhex(text)
-            content[start : start + len(raw)] = raw
-        for start, name in self.weights:
-            if name not in weights:
-                raise WeightsError(f"the weights lack {name[:80]}, which the OpenVINO graph needs")
-            raw = weights[name].float().contiguous().numpy().tobytes()
-            content[start : start + len(raw)] = raw
-        return bytes(content)
-
-    def to_json(self) -> str:
-        """The graph as text; :meth:`from_json` reads it."""
-        return json.dumps(vars(self), indent=0) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Graph:
-        """Read what :meth:`to_json` wrote.
-
-        Raises:
-            ValueError: it is something else.
-        """
-        found = _GraphDocument.model_validate_json(text)
-        ends = (start + len(raw) // 2 for start, raw in found.constants)
-        if max(ends, default=0) > found.size:
-            raise ValueError("constants: one lies beyond the graph's end")
-        return cls(found.xml, found.size, tuple(found.weights), tuple(found.constants))
-
-    def check_weights(self, parameters: Mapping[str, torch.Tensor]) -> None:
-        """Check that every weight is one of a network's and has its place.
-
-        Raises:
-            ValueError: one is not, or has not.
-        """
-        for start, name in self.weights:
-            if name not in parameters or start + 4 * parameters[name].numel() > self.size:
-                raise ValueError(
-                    f"weights: {name[:80]} is not one of the network's, or has no place"
-                )
+    constants: Annotated[str, Field(pattern="^([0-9a-f]{2})*$")]
 
 
 def is_installed() -> bool:
@@ -151,18 +90,19 @@ def convert(network: torch.nn.Module, patch: Sequence[int]) -> Graph:
     generator = torch.Generator().manual_seed(0)
     example = torch.randn((1, 1, *patch), generator=generator)
     _randomise(network, generator)
-    names = {p.detach().numpy().tobytes(): name for name, p in network.named_parameters()}
+    with torch.inference_mode():
+        converted = ov.convert_model(network, example_input=example)
+    _name_weights(converted, network)
+    # Its own names count what this process has made before; the same network is to give the
+    # same graph.
+    converted.set_friendly_name("network")
+    for number, result in enumerate(converted.get_results()):
+        result.set_friendly_name(f"result_{number}")
     with tempfile.TemporaryDirectory() as scratch:
         xml = Path(scratch) / "graph.xml"
-        with torch.inference_mode():
-            converted = ov.convert_model(network, example_input=example)
-        # Its own names count what this process has made before; the same network is to give the
-        # same graph.
-        converted.set_friendly_name("network")
-        for number, result in enumerate(converted.get_results()):
-            result.set_friendly_name(f"result_{number}")
         ov.save_model(converted, xml, compress_to_fp16=False)
-        graph = _separate(xml.read_text(encoding="utf-8"), xml.with_suffix(".bin"), names)
+        constants = xml.with_suffix(".bin").read_bytes()
+        graph = Graph(xml=xml.read_text(encoding="utf-8"), constants=constants.hex())
     _randomise(network, generator)
     with torch.inference_mode():
         expected = network(example).numpy()
@@ -186,29 +126,32 @@ def _randomise(network: torch.nn.Module, generator: torch.Generator) -> None:
             parameter.sub_(0.05)
 
 
-def _separate(xml: str, content: Path, names: Mapping[bytes, str]) -> Graph:
-    """Tell the weights from the other constants."""
-    from xml.etree import ElementTree
+def _name_weights(model: Any, network: torch.nn.Module) -> None:
+    """Replace the weights in an OpenVINO model by inputs with the parameters' names.
 
-    raw = content.read_bytes()
-    weights, constants = [], []
-    # The file was written by OpenVINO a moment ago.
-    for layer in ElementTree.fromstring(xml).iter("layer"):  # noqa: S314
-        data = layer.find("data")
-        if layer.get("type") != "Const" or data is None:
+    The converter keeps the names of some weights only: it gives others, such as biases, the shape
+    in which they are added and a name of its own. Their content is still the parameter's.
+
+    Raises:
+        ProcessingError: a weight is left.
+    """
+    import numpy as np
+    from openvino import opset13 as ops
+
+    names = {p.detach().numpy().tobytes(): name for name, p in network.named_parameters()}
+    inputs = []
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Constant":
             continue
-        start, size = int(data.attrib["offset"]), int(data.attrib["size"])
-        value = raw[start : start + size]
-        if value in names:
-            weights.append((start, names[value]))
-        elif size <= 4096:
-            constants.append((start, value.hex()))
-        else:
+        if name := names.get(node.data.tobytes()):
+            inputs.append(ops.parameter(list(node.get_output_shape(0)), np.float32, name=name))
+            node.output(0).replace(inputs[-1].output(0))
+        elif node.data.nbytes > MAX_CONSTANT:
             raise ProcessingError(
                 "OpenVINO's converter changed a weight, so that it cannot be exchanged",
                 fix="Choose the torch backend",
             )
-    return Graph(xml, len(raw), tuple(weights), tuple(constants))
+    model.add_parameters(inputs)
 
 
 class CompiledGraph(Protocol):
@@ -232,8 +175,8 @@ def compile_graph(
 
     ov = import_openvino()
     core = ov.Core()
-    detached = {name: value.detach() for name, value in weights.items()}
-    model = core.read_model(model=graph.xml.encode(), weights=graph.filled(detached))
+    model = core.read_model(model=graph.xml.encode(), weights=bytes.fromhex(graph.constants))
+    _fill(model, weights)
     model.reshape([batch, 1, *patch])
     _average_in_steps(model)
     compiled: CompiledGraph = core.compile_model(
@@ -246,6 +189,23 @@ def compile_graph(
         },
     )
     return compiled
+
+
+def _fill(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Put weights in the place of the inputs that have their names.
+
+    Raises:
+        WeightsError: a weight is missing.
+    """
+    from openvino import opset13 as ops
+
+    for node in model.get_parameters()[1:]:
+        name = node.get_friendly_name()
+        if name not in weights:
+            raise WeightsError(f"the weights lack {name[:80]}, which the OpenVINO graph needs")
+        value = weights[name].detach().float().numpy().reshape(node.get_output_shape(0))
+        node.output(0).replace(ops.constant(value).output(0))
+        model.remove_parameter(node)
 
 
 def _average_in_steps(model: Any) -> None:
@@ -319,17 +279,14 @@ def find_graph(
         if not file.is_file():
             continue
         try:
-            found = Graph.from_json(file.read_text(encoding="utf-8"))
-            found.check_weights(dict(network.named_parameters()))
+            return Graph.model_validate_json(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             logger.warning("the OpenVINO graph %s cannot be used and is made anew: %s", file, error)
-        else:
-            return found
     graph = convert(network, patch)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=cached.parent, delete=False) as part:
-            part.write(graph.to_json())
+            part.write(graph.model_dump_json())
         Path(part.name).replace(cached)
     except OSError:
         # Nothing can be kept there, as in a container: it is converted again next time.

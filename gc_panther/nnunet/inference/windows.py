@@ -93,7 +93,6 @@ def blend_windows(
     shape: Sequence[int],
     heads: int,
     device: torch.device,
-    weights: Sequence[float] | None = None,
 ) -> torch.Tensor:
     """Average the logits of overlapping windows.
 
@@ -107,7 +106,6 @@ def blend_windows(
         shape: spatial shape of the image.
         heads: number of the network's outputs.
         device: where the sums are kept.
-        weights: of the windows, relative to each other; equal where none are given.
 
     Returns:
         Half-precision logits, shape (heads, i, j, k); infinite where they overflow.
@@ -115,10 +113,9 @@ def blend_windows(
     logits = torch.zeros((heads, *shape), dtype=torch.half, device=device)
     weight = torch.zeros(tuple(shape), dtype=torch.half, device=device)
     gaussian = window_weights(slices, device)
-    for number, (window, part) in enumerate(zip(slices, parts, strict=True)):
-        own = gaussian if weights is None else gaussian * weights[number]
-        logits[window] += part.to(device) * own
-        weight[window[1:]] += own
+    for window, part in zip(slices, parts, strict=True):
+        logits[window] += part.to(device) * gaussian
+        weight[window[1:]] += gaussian
     return logits.div_(weight)
 
 

@@ -33,7 +33,7 @@ def pack_model(
     extra = {}
     if is_installed() and not half:
         try:
-            extra[GRAPH_FILE] = openvino_graph(model).to_json()
+            extra[GRAPH_FILE] = openvino_graph(model).model_dump_json() + "\n"
         except ProcessingError as error:
             log.warning("the pack gets no OpenVINO graph: %s", error)
     return write_pack(model, out, half=half, extra=extra, identity=identity)

@@ -35,13 +35,17 @@ class Grids:
         return tuple(max(pair) for pair in zip(self.network, self.patch, strict=True))
 
 
-def stages(grids: Grids, heads: int, kept: int) -> dict[str, int]:
+def stages(
+    grids: Grids, heads: int, kept: int, windows_step: float | None = None
+) -> dict[str, int]:
     """Bytes that each stage takes at its peak.
 
     Args:
         grids: of the image.
         heads: number of the network's outputs.
         kept: folds whose logits are kept at the same time.
+        windows_step: where the logits of every window are kept as well, the distance of
+            neighbouring windows as a fraction of the patch.
 
     Returns:
         Bytes by what is done, in words that follow "when".
@@ -49,6 +53,9 @@ def stages(grids: Grids, heads: int, kept: int) -> dict[str, int]:
     image, box, network = (math.prod(shape) for shape in (grids.image, grids.box, grids.network))
     padded = math.prod(grids.padded)
     logits = _HALF * heads * network * kept
+    parts = 0
+    if windows_step is not None:
+        parts = _HALF * heads * math.prod(grids.patch) * _windows(grids, windows_step) * kept
     along_first = math.prod((grids.box[0], *grids.network[1:]))
     back = logits + _HALF * heads * box
     return {
@@ -56,13 +63,25 @@ def stages(grids: Grids, heads: int, kept: int) -> dict[str, int]:
             _SINGLE * (image + box + network) + _interpolation(grids.box, grids.network)
         ),
         "padded to the network's window": (
-            _SINGLE * (network + padded) + _HALF * (heads + 1) * padded + heads * padded + logits
+            _SINGLE * (network + padded)
+            + _HALF * (heads + 1) * padded
+            + heads * padded
+            + logits
+            + parts
         ),
         "the answer is brought to its grid": max(
             back + _SINGLE * heads * box + _DOUBLE * (network + along_first),
             _SINGLE * heads * (box + 2 * image) + 2 * image,
         ),
     }
+
+
+def _windows(grids: Grids, step_size: float) -> int:
+    """How many windows cover the network's grid."""
+    return math.prod(
+        1 + math.ceil((size - patch) / (patch * step_size))
+        for size, patch in zip(grids.padded, grids.patch, strict=True)
+    )
 
 
 def _interpolation(old: Sequence[int], new: Sequence[int]) -> int:

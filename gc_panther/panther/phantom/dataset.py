@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -188,7 +187,7 @@ def _check(
             raise UserError(f"{name} must be at least {least}, got {value}")
     if out.exists() and not out.is_dir():
         raise UserError("the output is a file", where=out, fix="Give a folder")
-    if out.is_dir() and any(os.scandir(out)):
+    if out.is_dir() and any(out.iterdir()):
         raise UserError(
             "the output folder is not empty", where=out, fix="Give a new or an empty folder"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gc_panther.hookspecs import hookimpl
+from gc_panther.panther.options import PantherOptions
 from gc_panther.task import Interface, ModelRequirement, Predictor, Runtime, Socket, Task
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Task1(Task):
     models = (MODEL,)
     libraries = ("torch",)
     labels = {0: "background", 1: "tumour"}  # noqa: RUF012
+    Options = PantherOptions
 
     def load(self, runtime: Runtime) -> Predictor:
         """Load the ensemble."""

@@ -31,7 +31,7 @@ class Task1Segmenter:
         """Segment the tumour of one T1-weighted image."""
         image = case[IMAGE]
         tumour = segment_tumour(
-            self._ensemble, to_lps(image), run, keep_empty=self._options.keep_empty
+            self._ensemble, to_lps(image), run, keep_empty=not self._options.never_empty
         )
         mask = Volume(from_lps(tumour.mask_zyx, like=image.geometry), image.geometry)
         return Result({MASK: mask}, tumour.details, tumour.notes, tumour.warnings)

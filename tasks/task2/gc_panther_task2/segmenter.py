@@ -46,7 +46,7 @@ class Task2Segmenter:
             volume_lps, self._localizer, run.within("localizer", share=LOCALIZER_SHARE)
         )
         tumour = segment_tumour(
-            self._ensemble, region.volume, run, keep_empty=self._options.keep_empty
+            self._ensemble, region.volume, run, keep_empty=not self._options.never_empty
         )
         mask_lps = paste(tumour.mask_zyx, region.box, volume_lps.geometry.shape_zyx)
         mask = Volume(from_lps(mask_lps, like=image.geometry), image.geometry)

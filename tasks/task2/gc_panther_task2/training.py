@@ -40,6 +40,7 @@ from gc_panther.nnunet.training.record import Files, model_files
 from gc_panther.nnunet.training.validation import cross_validate
 from gc_panther.nnunet.training.warm_up import WARM_UP_FOLDS, train_warm_up
 from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.options import RunOptions, read_options
 from gc_panther.panther.data.checks import check_before_training
 from gc_panther.panther.data.layout import DataLayout, data_files
 from gc_panther.runtime.weights import find_model, weight_roots
@@ -362,7 +363,8 @@ def _crops(recipe: Task2Recipe, request: TrainingRequest) -> Crops:
         return ReferenceCrops(recipe.margin_mm, recipe.seed)
     if recipe.localizer is not None:
         return LocalizerCrops(request.export / LOCALIZER_MODEL.name)
-    model = find_model(LOCALIZER_MODEL, weight_roots(read_settings()), Task2())
+    roots = weight_roots(read_settings(), read_options(RunOptions).model_dir)
+    model = find_model(LOCALIZER_MODEL, roots, Task2())
     log.info("crops with the localizer in %s", model)
     if request.data is not None and is_demonstration(model):
         log.warning(

@@ -35,6 +35,13 @@ def test_differences_are_named(now: Recipe, said: list[str]) -> None:
     assert differences(json.loads(json.dumps(RECIPE.record("image", picture=True))), now) == said
 
 
+def test_a_record_of_an_earlier_name_of_an_option_differs() -> None:
+    earlier = {**RECIPE.options, "keep_empty": False}
+    now = replace(RECIPE, options={**RECIPE.options, "never_empty": True})
+    record = replace(RECIPE, options=earlier).record("image", picture=False)
+    assert differences(record, now) == ["other options (keep_empty, never_empty)"]
+
+
 def test_a_damaged_record_differs() -> None:
     assert differences({"options": 1, "weights": []}, RECIPE)
 

@@ -13,10 +13,13 @@ from gc_panther.errors import DeviceError
 from gc_panther.findings import Finding
 from gc_panther.hardware import Device
 from gc_panther.hookspecs import hookimpl
+from gc_panther.options import RunOptions
 from gc_panther.plugins import create_plugin_manager
 from gc_panther.runtime.weights import model_digest
 from gc_panther.settings import read_settings
 from gc_panther.task import Interface, ModelRequirement, Socket, Task
+
+CPU = RunOptions(device="cpu")
 
 
 @pytest.fixture
@@ -95,6 +98,7 @@ class Reaching(Task):
     """A task that fetches something when its networks are loaded, or does not load at all."""
 
     name = "reaching"
+    title = "Reaching"
     models = ()
     interfaces = (Interface((Socket("a", "images/a"),), (Socket("b", "images/b"),)),)
 
@@ -103,14 +107,14 @@ class Reaching(Task):
 
 
 def test_a_task_that_needs_the_network_fails_its_trial(toy_manager):
-    found = doctor._trial(Reaching(), toy_manager, read_settings({}), "cpu")
+    found = doctor._trial(Reaching(), toy_manager, read_settings({}), CPU)
     assert found.verdict == "fail"
     assert "192.0.2.1" in found.found
 
 
 def test_a_task_that_works_passes_its_trial(toy_manager, toy_plugin):
     (task,) = toy_plugin.hooks.gc_panther_tasks()
-    found = doctor._trial(task, toy_manager, read_settings({}), "cpu")
+    found = doctor._trial(task, toy_manager, read_settings({}), CPU)
     assert (found.verdict, found.fix) == ("ok", "")
 
 
@@ -126,7 +130,7 @@ class Failing(Reaching):
 def test_a_task_that_raises_is_a_row_and_the_others_go_on(toy_manager, toy_plugin, monkeypatch):
     toy = toy_plugin.hooks.gc_panther_tasks()
     monkeypatch.setattr(doctor, "_scratch", lambda settings: 1 / 0)
-    findings = doctor.examine([Failing(), *toy], toy_manager, read_settings({}), "cpu")
+    findings = doctor.examine([Failing(), *toy], toy_manager, read_settings({}), CPU)
     rows = {finding.check: finding for finding in findings}
     failing, scratch = rows["offline trial failing"], rows["scratch"]
     assert (failing.verdict, failing.found) == ("fail", "LookupError: no such organ")
@@ -142,7 +146,7 @@ def test_a_plugin_that_cannot_list_its_tasks_is_a_row(toy_manager):
             raise LookupError("no list")
 
     toy_manager.register(Broken())
-    rows = {f.check: f for f in doctor.examine_installed(toy_manager, read_settings({}), "cpu")}
+    rows = {f.check: f for f in doctor.examine_installed(toy_manager, read_settings({}), CPU)}
     assert (rows["tasks"].verdict, rows["tasks"].found) == ("fail", "LookupError: no list")
     assert rows["scratch"].verdict == "ok"
 
@@ -156,7 +160,7 @@ def test_a_task_without_its_package_says_which(toy_manager, monkeypatch):
 
     # As Python treats a module that must not be imported.
     monkeypatch.setitem(sys.modules, "mrsegmentator", None)
-    found = doctor._trial(Dependent(), toy_manager, read_settings({}), "cpu")
+    found = doctor._trial(Dependent(), toy_manager, read_settings({}), CPU)
     assert found.verdict == "fail"
     assert found.found == "the Python package 'mrsegmentator' is not installed"
     assert "requirements" in found.fix
@@ -167,7 +171,7 @@ def test_the_cpu_of_a_machine_with_a_driver_is_a_warning(toy_manager, toy_plugin
     device = Device("cpu", "CPU, 2 threads", warnings=(said,))
     monkeypatch.setattr(doctor, "device_for", lambda *_, **__: device)
     tasks = toy_plugin.hooks.gc_panther_tasks()
-    rows, chosen = doctor._devices(tasks, toy_manager, read_settings({}), "auto")
+    rows, chosen = doctor._devices(tasks, toy_manager, RunOptions())
     assert [(row.verdict, row.found) for row in rows] == [("ok", "CPU, 2 threads"), ("warn", said)]
     assert chosen == {"toy": device}
 
@@ -179,7 +183,7 @@ def test_tasks_with_different_devices_have_a_row_each(toy_manager, monkeypatch):
         return Device("cpu", "CPU, 2 threads")
 
     monkeypatch.setattr(doctor, "device_for", one)
-    rows, chosen = doctor._devices([Failing(), Reaching()], toy_manager, read_settings({}), "auto")
+    rows, chosen = doctor._devices([Failing(), Reaching()], toy_manager, RunOptions())
     assert rows == [
         Finding("device failing", "fail", "no abacus", "Buy one"),
         Finding("device reaching", "ok", "CPU, 2 threads"),
@@ -188,7 +192,7 @@ def test_tasks_with_different_devices_have_a_row_each(toy_manager, monkeypatch):
 
 
 def test_without_tasks_there_is_a_device_still(toy_manager):
-    rows, chosen = doctor._devices([], toy_manager, read_settings({}), "cpu")
+    rows, chosen = doctor._devices([], toy_manager, CPU)
     assert [(row.check, row.verdict) for row in rows] == [("device", "ok")]
     assert chosen == {}
 
@@ -204,7 +208,7 @@ def test_what_plugins_find_is_shown_before_the_trial_and_can_prevent_it(toy_mana
 
     toy_manager.register(Examines())
     tasks = toy_plugin.hooks.gc_panther_tasks()
-    findings = doctor.examine(tasks, toy_manager, read_settings({}), "cpu")
+    findings = doctor.examine(tasks, toy_manager, read_settings({}), CPU)
     assert seen == [("toy", {}, "cpu")]
     assert findings[-1] == Finding("beads", "fail", "missing", "Look for them")
 
@@ -224,19 +228,19 @@ class OtherModel(Task):
 def test_a_model_of_another_library_is_a_row(tmp_path):
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "weights.onnx").write_bytes(b"weights")
-    settings = read_settings({"GC_PANTHER_MODEL_DIR": str(tmp_path)})
-    (found,), folders = doctor._weights(OtherModel(), settings)
+    options = RunOptions(model_dir=tmp_path)
+    (found,), folders = doctor._weights(OtherModel(), read_settings({}), options)
     assert found.verdict == "ok"
     assert folders == {"net": tmp_path / "net"}
     assert found.found == f"{tmp_path / 'net'}, SHA-256 {model_digest(tmp_path / 'net')[:16]}"
 
     (tmp_path / "net" / "model.json").write_text('{"kind": "demonstration"}')
-    (found,), _ = doctor._weights(OtherModel(), settings)
+    (found,), _ = doctor._weights(OtherModel(), read_settings({}), options)
     assert (found.verdict, found.fix) == ("warn", "Get it at home")
     assert "demonstration weights, trained on synthetic images, not for patients" in found.found
 
     (tmp_path / "net" / "model.json").write_text("{")
-    (found,), folders = doctor._weights(OtherModel(), settings)
+    (found,), folders = doctor._weights(OtherModel(), read_settings({}), options)
     assert (found.verdict, folders) == ("fail", {})
 
 
@@ -245,10 +249,7 @@ def test_in_a_container_user_size_and_interface_are_looked_at(toy_manager, tmp_p
     environment = {"GC_PANTHER_SCRATCH": str(tmp_path)}
     inside = {**environment, "GC_PANTHER_TASK": "toy", "GC_PANTHER_API": "exec"}
     checks = [
-        {
-            finding.check
-            for finding in doctor.examine([], toy_manager, read_settings(settings), "cpu")
-        }
+        {finding.check for finding in doctor.examine([], toy_manager, read_settings(settings), CPU)}
         for settings in (environment, inside)
     ]
     assert checks[1] - checks[0] == {"user", "image size", "interface"}

@@ -13,6 +13,7 @@ from gc_panther.case import Case, Geometry, Volume
 from gc_panther.commands.flow import process
 from gc_panther.errors import ProcessingError
 from gc_panther.hookspecs import hookimpl
+from gc_panther.options import RunOptions
 from gc_panther.plugins import create_plugin_manager, find_task
 from gc_panther.session import Choices, Session
 from gc_panther.settings import read_settings
@@ -35,7 +36,7 @@ class Outputs:
 def session(toy_plugin: Any) -> Any:
     manager = create_plugin_manager([toy_plugin.hooks])
     with Session(
-        find_task(manager, "toy"), manager, read_settings({}), Choices(device="cpu")
+        find_task(manager, "toy"), manager, read_settings({}), Choices(RunOptions(device="cpu"))
     ) as session:
         yield session
 

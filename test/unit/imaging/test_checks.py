@@ -64,6 +64,41 @@ def test_a_grid_that_no_scanner_makes(size, grid, match):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [
+        ((5, 5, 5), {"spacing_xyz": (1e-3, 1.0, 100.0)}),
+        ((25, 5, 5), {"spacing_xyz": (100.0, 1.0, 1.0)}),
+        ((5, 5, 5), {"origin_xyz": (1e5, 0.0, -1e5)}),
+    ],
+)
+def test_a_grid_at_the_limits_of_a_scanner(size, grid):
+    check_geometry(Geometry(size, **{"spacing_xyz": (1.0, 1.0, 1.0), **grid}), where="image")
+
+
+@pytest.mark.parametrize(
+    ("size", "components", "dtype", "match"),
+    [
+        ((5, 5), 1, "<i2", r"not a volume \(its size is 5×5\)"),
+        ((5, 5, 5, 5), 1, "<i2", "not a volume"),
+        ((5, 0, 5), 1, "<i2", "not a volume"),
+        ((5, 5, 5), 3, "<u1", "several values per voxel"),
+        ((5, 5, 5), 1, "<c8", "several values per voxel"),
+    ],
+)
+def test_what_is_not_a_greyscale_volume(size, components, dtype, match):
+    with pytest.raises(InputError, match=match):
+        check_header(Header(size, np.dtype(dtype), components=components), where="image")
+
+
+def test_a_header_that_passes_gives_the_grid():
+    grid = Geometry(
+        (5, 6, 7), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0)
+    )
+    header = Header((5, 6, 7), np.dtype("<i2"), grid.spacing_xyz, grid.origin_xyz, grid.direction)
+    assert check_header(header, where="image") == grid
+
+
 @pytest.mark.parametrize("share", [0.9, 1.1])
 def test_the_tolerance_of_right_angles(share):
     direction = (1.0, share * ORTHONORMAL_TOLERANCE, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)

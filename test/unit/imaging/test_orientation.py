@@ -41,6 +41,15 @@ def test_every_axis_order_goes_to_lps_and_back(direction):
     assert np.allclose(np.reshape(lps_geometry(volume.geometry).direction, (3, 3)), np.eye(3))
 
 
+@pytest.mark.parametrize("direction", AXIS_ORDERS[1::5])
+def test_reordered_voxels_lie_in_memory_in_their_order(direction):
+    # torch refuses the negative strides of a flipped view.
+    volume = volume_with(direction)
+    lps = to_lps(volume)
+    assert lps.array_zyx.flags.c_contiguous
+    assert from_lps(lps.array_zyx, volume.geometry).flags.c_contiguous
+
+
 angles = st.floats(-180, 180, allow_nan=False)
 
 

@@ -98,6 +98,53 @@ def test_what_a_scan_hardly_is_gets_a_warning(name):
     assert any(said in warning for warning in scan_warnings(image, EXPECTED))
 
 
+def stretched(sides_mm):
+    """An image of 90×80×30 voxels with these sides, mm."""
+    return volume(spacing_xyz=tuple(mm / n for mm, n in zip(sides_mm, SIZE_XYZ, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("sides_mm", "refused", "warned"),
+    [
+        ((1000.0, 1000.0, 150.0), False, True),
+        ((1001.0, 1001.0, 150.0), True, True),
+        ((50.0, 50.0, 50.0), False, True),
+        ((49.0, 49.0, 49.0), True, True),
+        ((500.0, 500.0, 2500.0), False, True),
+        ((500.0, 500.0, 2501.0), True, True),
+        ((550.0, 550.0, 550.0), False, False),
+        ((551.0, 551.0, 551.0), False, True),
+        ((150.0, 150.0, 150.0), False, False),
+        ((149.0, 149.0, 149.0), False, True),
+        ((300.0, 300.0, 30.0), False, False),
+        ((300.0, 300.0, 29.0), False, True),
+    ],
+)
+def test_the_limits_of_an_image_s_sides(sides_mm, refused, warned):
+    image = stretched(sides_mm)
+    assert bool(scan_problems(image)) == refused
+    assert bool(scan_warnings(image, EXPECTED)) == warned
+
+
+@pytest.mark.parametrize(("slices", "warned"), [(10, False), (9, True)])
+def test_ten_slices_are_enough(slices, warned):
+    image = volume(body((90, 80, slices)), (4.0, 4.0, 5.0))
+    assert any(f"only {slices} slices" in one for one in scan_warnings(image, EXPECTED)) == warned
+
+
+@pytest.mark.parametrize(
+    ("correlation", "refused", "warned"),
+    [(0.04, True, True), (0.06, False, True), (0.285, False, True), (0.315, False, False)],
+)
+def test_how_much_neighbours_have_to_correlate(correlation, refused, warned):
+    ramp = np.linspace(-np.sqrt(3), np.sqrt(3), 90)  # of unit variance, as the noise is
+    noise = np.random.default_rng(0).normal(size=(30, 80, 90))
+    mixed = np.sqrt(correlation) * ramp + np.sqrt(1 - correlation) * noise
+    image = volume((1000 + 100 * mixed).astype(np.float32))
+    assert any("is noise" in one for one in scan_problems(image)) == refused
+    assert any("hardly correlate" in one for one in scan_warnings(image, EXPECTED)) == warned
+
+
 def test_ringing_of_a_resampled_scan_gets_no_warning():
     """Cubic interpolation puts values below zero beside bright edges."""
     ringing = np.where(body() < 100, body() - 15, body())

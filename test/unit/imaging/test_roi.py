@@ -55,6 +55,12 @@ def test_cropped_values_are_pasted_back_in_place(box, seed):
     assert np.count_nonzero(full) == np.prod(box.shape_zyx)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.float16, np.float32])
+def test_pasting_keeps_the_type_of_the_values(dtype):
+    full = paste(np.ones((1, 2, 2), dtype), Box((0, 0, 0), (1, 2, 2)), SHAPE)
+    assert full.dtype == dtype
+
+
 @given(grids(), st.data())
 def test_cropping_leaves_voxels_where_they_were(geometry, data):
     box = data.draw(boxes(geometry.shape_zyx))
@@ -81,9 +87,20 @@ def test_dilation_is_in_millimetres_and_rounds_up():
     assert box.dilate_mm(0.0, GRID) == box
 
 
+@pytest.mark.parametrize("spacing", [0.7, 0.9, 1.4])
+def test_dilation_takes_no_voxel_more_for_a_spacing_in_single_precision(spacing):
+    stored = float(np.float32(spacing))
+    assert stored < spacing
+    grid = Geometry((7, 6, 5), (stored,) * 3)
+    box = Box((2, 2, 2), (3, 3, 3))
+    assert box.dilate_mm(30 * spacing, grid) == Box((-28,) * 3, (33,) * 3)
+    assert box.dilate_mm(30.001 * spacing, grid) == Box((-29,) * 3, (34,) * 3)
+
+
 def test_clipping_keeps_what_lies_on_the_grid():
     assert Box((1, -1, -4), (9, 4, 9)).clip(SHAPE) == Box((1, 0, 0), (5, 4, 7))
-    assert Box((7, 7, 7), (9, 9, 9)).clip(SHAPE).shape_zyx == (0, 0, 0)
+    assert Box((7, 7, 7), (9, 9, 9)).clip(SHAPE) == Box(SHAPE, SHAPE)
+    assert Box((-3, -2, -9), (-1, 0, -4)).clip(SHAPE) == Box((0, 0, 0), (0, 0, 0))
 
 
 @given(grids(), st.data())

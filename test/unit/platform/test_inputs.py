@@ -81,6 +81,25 @@ def test_a_case_is_read_with_its_name_its_images_and_where_they_came_from(
         read_case(tmp_path, TwoInterfaces())
 
 
+def test_without_inputs_json_an_interface_needs_all_its_folders(tmp_path: Path) -> None:
+    class Pair(TwoInterfaces):
+        interfaces = TwoInterfaces.interfaces[:0:-1]  # the one of two inputs
+
+    put(tmp_path, None, "images/a/x.mha")
+    with pytest.raises(InputError, match=r"neither inputs\.json .*\(expected: a \+ b\)"):
+        find_inputs(tmp_path, Pair())
+    put(tmp_path, None, "images/b/y.mha")
+    assert find_inputs(tmp_path, Pair()).images.keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize("image", [None, {"pk": "u"}, {"pk": "u", "name": ""}])
+def test_a_case_without_the_name_of_its_file_has_that_of_the_image(
+    tmp_path: Path, image: Any
+) -> None:
+    put(tmp_path, [entry("a", "images/a", image=image)], "images/a/u.mha")
+    assert find_inputs(tmp_path, TwoInterfaces()).name == "u"
+
+
 def test_the_interface_is_chosen_by_all_slugs(tmp_path: Path) -> None:
     put(
         tmp_path,
@@ -102,14 +121,19 @@ def test_a_symlinked_input_is_not_resolved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "images", "said"),
     [
-        ([entry("a", "images/a")], [], "found 0"),
-        ([entry("a", "images/a")], ["images/a/1.mha", "images/a/2.mha"], "found 2"),
+        ([entry("a", "images/a")], [], r"\(\.mha or \.tif\), found 0 \(none\)"),
+        (
+            [entry("a", "images/a")],
+            ["images/a/1.mha", "images/a/2.mha"],
+            r"found 2 \(1\.mha, 2\.mha\)",
+        ),
         ([entry("zzz", "images/a")], ["images/a/1.mha"], r"\(zzz\) fit no interface of two"),
         ([entry("a", "../a")], ["images/a/1.mha"], "leads out of the input folder"),
         ([entry("a", "/etc")], ["images/a/1.mha"], "leads out of the input folder"),
         ("{not json", [], "not valid JSON"),
-        ("[]", [], "not understood"),
-        ('{"a": 1}', [], "not understood"),
+        ("[]", [], r"not understood \(entries: List should have at least 1 item"),
+        ('{"a": 1}', [], r"not understood \(the list: Input should be a valid list"),
+        ('[{"socket": {"slug": "a"}}]', [], r"not understood \(0\.socket\.relative_path: "),
         ([{"pk": 1}], [], "neither a socket nor an interface"),
         (None, ["images/other/1.mha"], "neither inputs.json nor a folder"),
     ],

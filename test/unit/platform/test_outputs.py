@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from gc_panther.case import Case, Geometry, Result, Volume
 from gc_panther.errors import OutputError, UserError
 from gc_panther.files import staged_files
+from gc_panther.imaging.images import read_image
 from gc_panther.platform.outputs import (
     as_json,
     check_mask,
@@ -24,6 +25,7 @@ from gc_panther.platform.outputs import (
     platform_outputs,
     remove_earlier_results,
 )
+from gc_panther.task import Interface, Socket, Task
 
 GRID = Geometry((4, 3, 2), (1.0, 1.5, 3.0), (7.0, 8.0, 9.0))
 
@@ -44,6 +46,11 @@ def test_a_sound_mask_passes(toy_plugin: Any) -> None:
         (mask(value=2), r"values \[2\]"),
         (mask(geometry=replace(GRID, origin_xyz=(7.0, 8.0, 9.1))), "image's grid"),
         (mask(geometry=replace(GRID, size_xyz=(4, 3, 3))), "image's grid"),
+        (mask(geometry=replace(GRID, spacing_xyz=(1.0, 1.5, 3.1))), "image's grid"),
+        (
+            mask(geometry=replace(GRID, direction=(-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))),
+            "image's grid",
+        ),
     ],
 )
 def test_an_unsound_mask_is_refused(toy_plugin: Any, wrong: Volume, said: str) -> None:
@@ -66,25 +73,75 @@ def test_a_result_has_to_hold_exactly_the_declared_outputs(toy_plugin: Any) -> N
         check_outputs(Result({declared: mask(np.float32)}), case, task)
 
 
+class TwoImages(Task):
+    name = "two"
+    title = "Two images"
+    interfaces = (
+        Interface(
+            (Socket("mri", "images/mri"), Socket("ct", "images/ct")),
+            (Socket("mask", "images/mask"),),
+        ),
+    )
+    models = ()
+
+    def load(self, runtime: Any) -> Any:
+        raise AssertionError("not loaded here")
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    sources = {slug: tmp_path / f"input/images/{slug}/{slug}-1.tif" for slug in ("mri", "ct")}
+    for source in sources.values():
+        source.parent.mkdir(parents=True)
+        source.touch()
+    return Case("a", {slug: mask() for slug in sources}, sources)
+
+
 def test_mask_and_results_are_staged_in_the_form_of_the_platform(
-    toy_plugin: Any, tmp_path: Path
+    case: Case, tmp_path: Path
 ) -> None:
-    (task,) = toy_plugin.hooks.gc_panther_tasks()
-    (declared,) = task.interfaces[0].outputs
-    case = Case("a", {"toy-mri": mask()}, {"toy-mri": Path("/input/images/toy-folder/0f0e.tif")})
+    (declared,) = TwoImages.interfaces[0].outputs
     result = Result({declared: mask()}, {"empty_mask": "no"}, ("a note",), ("a doubt",))
-    outputs = platform_outputs(task, case, tmp_path, tmp_path / "report.json")
+    folder = tmp_path / "output"
+    outputs = platform_outputs(TwoImages(), case, folder, tmp_path / "report.json")
     with staged_files() as staged:
         assert outputs.write(staged, case, result, tmp_path) == {}
-        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    assert outputs.mask == tmp_path / "images/toy-mask/0f0e.mha"
-    assert sitk.ReadImage(str(outputs.mask)).GetOrigin() == GRID.origin_xyz
+        assert [path for path in folder.rglob("*") if path.is_file()] == []
+    # The mask has the name of the first image.
+    assert outputs.mask == folder / "images/mask/mri-1.mha"
+    written = read_image(outputs.mask)
+    assert written.array_zyx.dtype == np.uint8
+    assert written.array_zyx.all()
+    assert written.geometry.matches(GRID, tolerance=1e-12)
     # The keys in this order, as evalutils had them.
-    assert json.dumps(json.loads(outputs.results.read_text())) == (
-        '[{"outputs": [{"type": "metaio_image", "filename": "0f0e.mha"}], '
-        '"inputs": [{"type": "metaio_image", "filename": "0f0e.tif", "socket": "toy-mri"}], '
+    assert json.dumps(json.loads((folder / "results.json").read_text())) == (
+        '[{"outputs": [{"type": "metaio_image", "filename": "mri-1.mha"}], '
+        '"inputs": [{"type": "metaio_image", "filename": "mri-1.tif", "socket": "mri"}, '
+        '{"type": "metaio_image", "filename": "ct-1.tif", "socket": "ct"}], '
         '"error_messages": [], "notes": ["a note"], "warnings": ["a doubt"], "empty_mask": "no"}]'
     )
+
+
+@pytest.mark.parametrize("report", ["input/images/ct/ct-1.tif", "output/results.json"])
+def test_nothing_is_written_over_an_image_or_another_result(
+    case: Case, tmp_path: Path, report: str
+) -> None:
+    with pytest.raises(UserError, match="the report would replace"):
+        platform_outputs(TwoImages(), case, tmp_path / "output", tmp_path / report)
+
+
+def test_targets_are_checked_before_any_work(case: Case, tmp_path: Path) -> None:
+    (tmp_path / "output" / "results.json").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"results\.json"):
+        platform_outputs(TwoImages(), case, tmp_path / "output")
+
+
+def test_another_image_in_the_output_is_refused(case: Case, tmp_path: Path) -> None:
+    other = tmp_path / "output" / "images" / "mask" / "other.mha"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    with pytest.raises(OutputError, match=r"other files \(other\.mha\)"):
+        platform_outputs(TwoImages(), case, tmp_path / "output")
 
 
 def test_an_image_is_encoded_with_its_geometry_to_the_last_digit(tmp_path: Path) -> None:
@@ -110,7 +167,8 @@ def test_only_what_an_earlier_case_has_written_is_removed(toy_plugin: Any, tmp_p
     folder.mkdir(parents=True)
     for file in (folder / "old.mha", folder / "mine.mha", tmp_path / "up.mha"):
         file.touch()
-    outputs = [{"filename": "old.mha"}, {"filename": "../../up.mha"}, {"filename": ".."}]
+    names = ["old.mha", "gone.mha", "../../up.mha", ".."]
+    outputs = [{"filename": name} for name in names]
     (tmp_path / "results.json").write_text(json.dumps([{"outputs": outputs}]))
     remove_earlier_results(tmp_path, task)
     left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
@@ -132,9 +190,10 @@ def test_other_files_in_the_output_are_not_deleted_but_refused(tmp_path: Path) -
 
 
 def test_json_is_utf8_and_has_no_nan() -> None:
-    text = as_json([{"größe": float("nan"), "b": (1, float("-inf"))}]).decode("utf-8")
-    assert json.loads(text) == [{"größe": None, "b": [1, None]}]
+    text = as_json([{"größe": float("nan"), "b": (1, 0.5, float("-inf"))}]).decode("utf-8")
+    assert json.loads(text) == [{"größe": None, "b": [1, 0.5, None]}]
     assert "größe" in text
+    assert text.endswith("]\n")
 
 
 def test_a_file_name_that_is_not_unicode_is_escaped_in_json() -> None:

@@ -5,7 +5,6 @@ import pytest
 from gc_panther.hookspecs import hookimpl
 from gc_panther.plugins import create_plugin_manager, installed_versions
 from gc_panther.runtime.info import information
-from gc_panther.settings import read_settings
 from gc_panther.task import ModelRequirement
 
 
@@ -20,8 +19,7 @@ def test_versions_are_listed_for_the_core_and_every_plugin():
     assert versions["no-such-distribution"] is None
     assert versions["numpy"]
     assert {"torch", "nnunetv2", "surface-distance", "mrsegmentator"} <= versions.keys()
-    settings = read_settings({})
-    assert information([], settings, create_plugin_manager([Listing()]))["versions"] == versions
+    assert information([], create_plugin_manager([Listing()]), {})["versions"] == versions
 
 
 @pytest.mark.parametrize(
@@ -35,6 +33,6 @@ def test_a_model_that_is_missing_or_damaged_is_described(tmp_path, toy_plugin, m
         folder.mkdir()
         (folder / "plans.json").write_text("{}")
         (folder / "pack.json").write_text(manifest)
-    settings = read_settings({"GC_PANTHER_RESOURCES": str(tmp_path)})
-    (found,) = information([task], settings, create_plugin_manager())["tasks"]
+    environ = {"GC_PANTHER_RESOURCES": str(tmp_path)}
+    (found,) = information([task], create_plugin_manager(), environ)["tasks"]
     assert said in found["weights"]["task"]["description"]

@@ -8,7 +8,8 @@ import pytest
 from gc_panther.case import Case, Geometry, Volume
 from gc_panther.imaging.orientation import from_lps, lps_geometry
 from gc_panther.panther import tumour
-from gc_panther.task import InferenceOptions, RunContext, Runtime
+from gc_panther.panther.options import PantherOptions
+from gc_panther.task import RunContext, Runtime
 
 SIZE_XYZ = (6, 5, 4)
 SPACING_XYZ = (1.2, 1.1, 3.0)
@@ -40,7 +41,7 @@ def load(monkeypatch, tmp_path):
     monkeypatch.setattr(tumour, "tumour_label", lambda model: 1)
 
     def load(**options):
-        runtime = Runtime("cpu", InferenceOptions(**options), {"task1": tmp_path}, tmp_path)
+        runtime = Runtime("cpu", PantherOptions(**options), {"task1": tmp_path}, tmp_path)
         return module.Task1Segmenter(runtime), opened
 
     return load
@@ -80,12 +81,12 @@ def test_the_mask_lies_where_the_network_put_it(load, direction):
     assert np.allclose(seen.geometry.direction, np.eye(3).ravel())
 
 
-@pytest.mark.parametrize("keep_empty", [True, False])
-def test_an_empty_mask_is_filled_unless_asked_for(load, keep_empty):
-    segmenter, _ = load(keep_empty=keep_empty)
+@pytest.mark.parametrize("never_empty", [True, False])
+def test_an_empty_mask_is_filled_if_asked_for(load, never_empty):
+    segmenter, _ = load(never_empty=never_empty)
     geometry = Geometry(SIZE_XYZ, SPACING_XYZ)
     image = Volume(np.zeros(geometry.shape_zyx, np.int16), geometry)
     result = segmenter.predict(case_of(image), RunContext())
-    assert result.mask.array_zyx.any() == (not keep_empty)
+    assert result.mask.array_zyx.any() == never_empty
     (warning,) = result.warnings
     assert "found no tumour" in warning

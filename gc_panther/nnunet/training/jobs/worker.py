@@ -253,7 +253,8 @@ def predict(job: PredictJob) -> None:
     from gc_panther.imaging.orientation import from_lps, to_lps
     from gc_panther.nnunet.inference.ensemble import Ensemble
     from gc_panther.nnunet.model.folder import open_model_folder
-    from gc_panther.task import CaseRun, InferenceOptions
+    from gc_panther.nnunet.options import NnUNetOptions
+    from gc_panther.task import RunContext
 
     torch.set_num_threads(job.threads)
     missing = [images for images in job.images if not images.label.is_file()]
@@ -261,11 +262,11 @@ def predict(job: PredictJob) -> None:
     if not missing:
         return
     model = open_model_folder(job.model, job.folds)
-    ensemble = Ensemble(model, device=job.device, options=InferenceOptions())
+    ensemble = Ensemble(model, device=job.device, options=NnUNetOptions())
     for number, images in enumerate(missing, start=1):
         start = time.monotonic()
         volume = read_image(images.image)
-        labels = ensemble.predict(to_lps(volume), CaseRun()).labels_zyx
+        labels = ensemble.predict(to_lps(volume), RunContext()).labels_zyx
         images.label.parent.mkdir(parents=True, exist_ok=True)
         write_image(Volume(from_lps(labels, like=volume.geometry), volume.geometry), images.label)
         seconds = time.monotonic() - start

@@ -54,6 +54,30 @@ def test_pixels_from_elsewhere_are_not_read(tmp_path, secret, data, ending):
     assert_refused(path, "wants the pixels from elsewhere|is not KEY = VALUE")
 
 
+def test_a_list_of_files_is_not_a_file_of_that_name(tmp_path):
+    (tmp_path / "LIST").write_bytes(NUMBERS)
+    path = metaimage(tmp_path / "image.mhd", data="LIST")
+    assert_refused(path, "wants the pixels from elsewhere, 'LIST'")
+
+
+@pytest.mark.parametrize(
+    ("key", "other"),
+    [
+        ("Offset = 0 0 0", "Position = 1 2 3"),
+        ("Offset = 0 0 0", "Origin = 1 2 3"),
+        ("TransformMatrix = 1 0 0 0 1 0 0 0 1", "Rotation = 0 1 0 1 0 0 0 0 1"),
+        ("TransformMatrix = 1 0 0 0 1 0 0 0 1", "Orientation = 0 1 0 1 0 0 0 0 1"),
+        ("BinaryDataByteOrderMSB = False", "ElementByteOrderMSB = True"),
+        ("TransformMatrix = 1 0 0 0 1 0 0 0 1\n", ""),
+        ("Offset = 0 0 0\n", ""),
+    ],
+)
+def test_other_names_of_keys_and_what_may_be_left_out(tmp_path, key, other):
+    path = metaimage(tmp_path / "image.mha", kind="MET_SHORT", pixels=NUMBERS * 2)
+    path.write_bytes(path.read_bytes().replace(key.encode(), other.encode()))
+    assert_as_simpleitk_reads(path)
+
+
 def test_a_link_beside_the_header_leads_elsewhere_too(tmp_path, secret):
     (tmp_path / "image.raw").symlink_to(secret)
     path = metaimage(tmp_path / "image.mhd", data="image.raw")

@@ -172,6 +172,66 @@ def test_keys_and_comments_are_passed_over(tmp_path):
     assert_as_simpleitk_reads(nrrd(tmp_path / "image.nrrd", extra=extra), tolerance=1e-12)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "content: an abdomen",
+        "min: 0",
+        "max: 59",
+        "old min: 0",
+        "oldmin: 0",
+        "old max: 59",
+        "oldmax: 59",
+        "thicknesses: 1 1 1",
+        "centers: cell cell cell",
+        "centerings: cell cell cell",
+        'units: "mm" "mm" "mm"',
+        "number: 60",
+        'space units: "mm" "mm" "mm"',
+        "measurement frame: (1,0,0) (0,1,0) (0,0,1)",
+        "sample units: ms",
+        "sampleunits: ms",
+        "kinds: domain domain domain",
+        "kinds: space space space",
+        "kinds: none ??? space",
+    ],
+)
+def test_what_only_describes_the_pixels_is_passed_over(tmp_path, line):
+    volume = read_image(nrrd(tmp_path / "image.nrrd", extra=f"{line}\n"))
+    assert np.array_equal(volume.array_zyx.ravel(), PIXELS)
+    assert volume.geometry.spacing_xyz == pytest.approx((1.1, 2.2, 3.3))
+    assert volume.geometry.origin_xyz == (1.0, 2.0, 3.0)
+
+
+def test_a_spacing_beside_the_directions_is_refused(tmp_path):
+    path = nrrd(tmp_path / "image.nrrd", extra="spacings: 1 2 3\n")
+    assert_refused(path, "says the spacing twice")
+
+
+TYPES = {
+    "i1": "signed char, int8, int8_t",
+    "u1": "uchar, unsigned char, uint8, uint8_t",
+    "i2": "short, short int, signed short, signed short int, int16, int16_t",
+    "u2": "ushort, unsigned short, unsigned short int, uint16, uint16_t",
+    "i4": "int, signed int, int32, int32_t",
+    "u4": "uint, unsigned int, uint32, uint32_t",
+    "i8": "longlong, long long, long long int, signed long long, signed long long int, int64, "
+    "int64_t",
+    "u8": "ulonglong, unsigned long long, unsigned long long int, uint64, uint64_t",
+    "f4": "float",
+    "f8": "double",
+}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"), [(kind, name) for kind, all_ in TYPES.items() for name in all_.split(", ")]
+)
+def test_every_name_of_a_type_is_read_as_simpleitk_reads_it(tmp_path, dtype, name):
+    path = nrrd(tmp_path / "image.nrrd", pixels=PIXELS.astype(f"<{dtype}").tobytes())
+    path.write_bytes(path.read_bytes().replace(b"type: short", f"type: {name}".encode()))
+    assert assert_as_simpleitk_reads(path, tolerance=1e-12).array_zyx.dtype == dtype
+
+
 def test_both_orders_of_bytes(tmp_path):
     path = nrrd(tmp_path / "image.nrrd", pixels=PIXELS.astype(">i2").tobytes())
     path.write_bytes(path.read_bytes().replace(b"endian: little", b"endian: big"))

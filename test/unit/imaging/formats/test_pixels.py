@@ -2,15 +2,42 @@ import gzip
 import tracemalloc
 import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gc_panther.imaging.formats.header import FormatError
-from gc_panther.imaging.formats.pixels import inflate
+from gc_panther.imaging.formats.pixels import inflate, read_compressed, read_raw, stored_bytes
 
 COMPRESS = {"zlib": zlib.compress, "gzip": gzip.compress}
 KINDS = pytest.mark.parametrize("kind", COMPRESS)
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "<f8", "u1"])
+def test_the_rest_of_a_file_as_pixels(tmp_path, dtype):
+    values = np.arange(6).astype(dtype)
+    path = tmp_path / "file"
+    path.write_bytes(b"head" + values.tobytes())
+    with path.open("rb") as file:
+        file.seek(4)
+        assert stored_bytes(file) == values.nbytes
+        pixels = read_raw(file, 6, np.dtype(dtype))
+    assert pixels.dtype.isnative
+    assert pixels.tolist() == [0, 1, 2, 3, 4, 5]
+    with path.open("rb") as file, pytest.raises(FormatError, match="bytes of pixels are there"):
+        read_raw(file, 6, np.dtype(dtype))
+
+
+@pytest.mark.parametrize("kind", ["zlib", "gzip"])
+def test_the_compressed_rest_of_a_file_as_pixels(tmp_path, kind):
+    path = tmp_path / "file"
+    path.write_bytes(b"head" + COMPRESS[kind](np.arange(6, dtype=">i2").tobytes()))
+    with path.open("rb") as file:
+        file.seek(4)
+        pixels = read_compressed(file, 6, np.dtype(">i2"), kind)
+    assert pixels.dtype.isnative
+    assert pixels.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 @given(st.binary(min_size=1, max_size=2000), st.sampled_from(sorted(COMPRESS)))

@@ -22,6 +22,10 @@ def model(*names):
         (("background", "pancreas", "Pancreatic_Tumor"), 2),
         (("background", "pancreas", "PDAC lesion"), 2),
         (("background", "anything"), 1),
+        *(
+            (("background", "pancreas", name), 2)
+            for name in ("Tumour", "tumor", "lesions", "Cancer", "carcinoma", "PDAC")
+        ),
     ],
 )
 def test_the_tumour_is_found_by_name(names, value):
@@ -52,6 +56,42 @@ def test_the_component_with_most_probability_is_kept():
     assert np.array_equal(kept, probability >= 0.2) is False
     assert kept[6:9, 10:14, 10:15].all()
     assert kept.sum() == 3 * 4 * 5
+
+
+def test_the_largest_component_gives_way_to_one_with_more_probability():
+    probability = np.zeros((10, 20, 20), np.float32)
+    probability[1, 1, 1:6] = 0.21  # five voxels, 1.05 expected
+    probability[8, 8, 8:11] = 0.40  # three, 1.2
+    kept = most_probable_component(probability)
+    assert kept.sum() == 3
+    assert kept[8, 8, 8:11].all()
+
+
+@pytest.mark.parametrize(
+    ("around", "fraction"), [(0.0, 0.5), (0.6, 0.75), (0.8, 0.9), (0.95, 0.99)]
+)
+def test_candidates_come_down_to_the_lowest_fraction_that_leaves_a_plausible_size(around, fraction):
+    probability = np.full((10, 20, 20), around, np.float32)
+    probability[4, 8, 8] = 1.0
+    probability[4, 8, 9] = fraction + 0.002
+    probability[4, 8, 7] = fraction - 0.002
+    kept = most_probable_component(probability)
+    assert np.argwhere(kept).tolist() == [[4, 8, 8], [4, 8, 9]]
+
+
+def test_without_a_component_of_plausible_size_the_most_probable_voxel_is_kept():
+    probability = np.full((10, 20, 20), 0.995, np.float32)
+    probability[4, 8, 8] = probability[7, 7, 7] = 1.0
+    assert np.argwhere(most_probable_component(probability)).tolist() == [[4, 8, 8]]
+
+
+def test_a_component_may_fill_a_tenth_of_the_image():
+    probability = np.zeros((10, 10, 10), np.float32)
+    probability[3] = 0.6
+    probability[3, 5, 5] = 1.0
+    assert most_probable_component(probability).sum() == 100
+    probability[4, 5, 5] = 0.6
+    assert most_probable_component(probability).sum() == 1
 
 
 def test_voxels_that_touch_at_a_corner_belong_together():

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -5,10 +7,13 @@ from gc_panther import memory
 from gc_panther.case import Geometry, Volume
 from gc_panther.errors import InputError
 from gc_panther.imaging.resampling import resample
+from gc_panther.nnunet.inference import ensemble as ensemble_module
 from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.inference.windows import window_slices
 from gc_panther.nnunet.model.estimates import Grids, stages
 from gc_panther.nnunet.model.folder import open_model_folder
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.task import RunContext
 
 PATCH = (48, 160, 224)
 
@@ -41,10 +46,20 @@ def test_a_larger_image_needs_more():
     assert small < largest((50, 200, 200), (40, 160, 200), heads=41)
 
 
+@pytest.mark.parametrize("step_size", [0.5, 0.3, 1.0])
+def test_logits_of_all_windows_are_counted_where_they_are_kept(step_size):
+    grids, patch = Grids(PATCH, PATCH, (100, 300, 224), PATCH), math.prod(PATCH)
+    windows = len(window_slices(grids.padded, PATCH, step_size))
+    without, with_them = (stages(grids, 3, 5, step) for step in (None, step_size))
+    more = {doing: with_them[doing] - without[doing] for doing in without}
+    assert more.pop("padded to the network's window") == 5 * windows * 3 * 2 * patch
+    assert set(more.values()) == {0}
+
+
 @pytest.fixture
 def ensemble(tiny_model_folder):
     folder = open_model_folder(tiny_model_folder(folds=(0,)), None)
-    return Ensemble(folder, device="cpu", options=InferenceOptions())
+    return Ensemble(folder, device="cpu", options=NnUNetOptions())
 
 
 def volume(shape_zyx, spacing_xyz):
@@ -67,14 +82,28 @@ def test_an_image_that_needs_too_much_is_refused_before_it_takes_it(
     monkeypatch.setattr(memory, "available_memory", lambda: gigabytes * 1e9)
     before = resident()
     with pytest.raises(InputError, match=match):
-        ensemble.predict(image, CaseRun())
+        ensemble.predict(image, RunContext())
     assert resident() - before < 100 << 20
+
+
+def test_the_adaptive_mode_needs_memory_for_its_windows(tiny_model_folder, monkeypatch):
+    folder = open_model_folder(tiny_model_folder(), None)
+    most = {}
+    for mode, label in (("exact", 1), ("adaptive", 1), ("adaptive", None)):
+        needed = []
+        monkeypatch.setattr(
+            ensemble_module, "check_memory", lambda size, needed=needed, **_: needed.append(size)
+        )
+        loaded = Ensemble(folder, device="cpu", options=NnUNetOptions(mode=mode))
+        loaded.predict(volume((16, 32, 32), (2.0, 2.0, 4.0)), RunContext(), label=label)
+        most[mode, label] = max(needed)
+    assert most["adaptive", 1] > most["exact", 1] == most["adaptive", None]
 
 
 def test_an_image_that_fits_is_segmented(ensemble, monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 0.1e9)
     image = volume((16, 32, 32), (2.0, 2.0, 4.0))
-    assert ensemble.predict(image, CaseRun()).labels_zyx.shape == (16, 32, 32)
+    assert ensemble.predict(image, RunContext()).labels_zyx.shape == (16, 32, 32)
 
 
 def test_resampling_for_the_localizer_is_checked_as_well(monkeypatch):

@@ -11,7 +11,8 @@ from gc_panther.model_identity import MANIFEST, read_identity
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.pack import sizes, write_pack
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.task import RunContext
 
 
 @pytest.fixture
@@ -41,8 +42,8 @@ def test_a_pack_gives_the_same_answer(folder, packed):
     array = np.random.default_rng(3).integers(1, 900, (6, 14, 12)).astype(np.int16)
     volume = Volume(array, Geometry((12, 14, 6), (2.0, 2.0, 4.0)))
     predictions = [
-        Ensemble(open_model_folder(path), device="cpu", options=InferenceOptions()).predict(
-            volume, CaseRun()
+        Ensemble(open_model_folder(path), device="cpu", options=NnUNetOptions()).predict(
+            volume, RunContext()
         )
         for path in (folder, packed)
     ]

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,14 @@ from gc_panther.case import Geometry, Volume
 from gc_panther.errors import InputError
 from gc_panther.imaging.images import write_image
 from gc_panther.nnunet.training.dataset import UNLABELLED, make_splits, patient_of
-from gc_panther.nnunet.training.students import pseudo_labels, student_splits, unlabelled_images
+from gc_panther.nnunet.training.jobs.worker import PredictJob
+from gc_panther.nnunet.training.students import (
+    label_images,
+    pseudo_labels,
+    student_splits,
+    unlabelled_images,
+)
+from gc_panther.nnunet.training.workspace import Workspace
 
 
 def write(path, value):
@@ -24,6 +33,49 @@ def test_unlabelled_images_are_found_by_case(tmp_path):
     assert images["10092_0001"].is_file()
     with pytest.raises(InputError, match="10093_0002"):
         unlabelled_images(tmp_path, ["10093_0002"])
+
+
+def test_unlabelled_images_come_in_the_order_of_their_names(tmp_path):
+    numbers = [5, 1, 8, 3, 7, 2, 6, 4]
+    for number in numbers:
+        path = tmp_path / UNLABELLED / f"{number}_0001_0000.mha"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert list(unlabelled_images(tmp_path, [])) == [f"{number}_0001" for number in range(1, 9)]
+
+
+def test_only_a_channel_at_the_end_of_a_file_name_is_left_out_of_the_case_name(tmp_path):
+    for name in ("10092_0000_0000.mha", "10093_0000b.mha", ".10094_0001_0000.mha"):
+        write(tmp_path / UNLABELLED / name, 1)
+    assert list(unlabelled_images(tmp_path, [])) == ["10092_0000", "10093_0000b"]
+
+
+@pytest.mark.parametrize(("images", "sizes"), [(3, [1, 1, 1]), (10, [2, 2, 1, 1, 1, 1, 1, 1])])
+def test_teachers_share_the_images_out_in_four_jobs_per_job_that_runs(tmp_path, images, sizes):
+    jobs = []
+
+    class Engine:
+        def threads(self, processes):
+            return 3
+
+        def run(self, processes):
+            jobs.extend(
+                PredictJob.model_validate_json(Path(process.arguments[0]).read_bytes())
+                for process in processes
+            )
+            return []
+
+    space = Workspace(tmp_path, jobs=2, engine=Engine())
+    named = {f"case {n}": tmp_path / f"{n}_0000.mha" for n in range(images)}
+    out = tmp_path / "out"
+    label_images(space, "label", model=tmp_path / "m", folds=(0, 2), images=named, out=out)
+    assert [len(job.images) for job in jobs] == sizes
+    assert [job.title for job in jobs] == [
+        f"label {k + 1} of {len(sizes)}" for k in range(len(sizes))
+    ]
+    assert {(job.model, job.folds, job.threads) for job in jobs} == {(tmp_path / "m", (0, 2), 3)}
+    shared = sorted((one.image, one.label) for job in jobs for one in job.images)
+    assert shared == sorted((path, out / f"{case}.mha") for case, path in named.items())
 
 
 def test_a_folder_without_unlabelled_images_says_how_to_go_on(tmp_path):

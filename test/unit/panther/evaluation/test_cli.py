@@ -93,6 +93,20 @@ def test_a_channel_ending_never_hides_another_file(tmp_path):
         match_cases(tmp_path / "pred", tmp_path / "ref")
 
 
+@pytest.mark.parametrize("ending", [".mha", ".mhd", ".nii.gz", ".nii", ".nrrd", ".NII.GZ"])
+def test_a_case_is_what_stands_before_the_ending_of_a_mask(tmp_path, ending):
+    for part in ("ref", "pred"):
+        (tmp_path / part).mkdir()
+    for name in ("b.c", "a"):
+        (tmp_path / "ref" / f"{name}.mha").touch()
+        (tmp_path / "pred" / f"{name}{ending}").touch()
+    (tmp_path / "pred" / "notes.txt").touch()
+    assert match_cases(tmp_path / "pred", tmp_path / "ref") == [
+        (name, tmp_path / "pred" / f"{name}{ending}", tmp_path / "ref" / f"{name}.mha")
+        for name in ("a", "b.c")
+    ]
+
+
 def test_two_files_for_one_case(tmp_path):
     for name in ("a.mha", "a.nii.gz"):
         write_mask(tmp_path / "pred" / name)

@@ -62,6 +62,34 @@ def test_two_shifted_cubes_by_hand(axis, steps):
     assert (score.surface_dice == 1.0) == (steps * SPACING_ZYX[axis] <= 5.0)
 
 
+@pytest.mark.parametrize(
+    ("mm", "surface_dice"), [(4.95, 1.0), (5.0, 1.0), (5.05, 0.5)], ids=["below", "at", "above"]
+)
+def test_the_surface_dice_tolerates_five_millimetres(mm, surface_dice):
+    # Of two neighbouring voxels, half of either surface is one voxel away from the other's.
+    reference, prediction = (
+        box((3, 3, 4), (1, 1, 1), (2, 2, 2)),
+        box((3, 3, 4), (1, 1, 2), (2, 2, 3)),
+    )
+    score = score_masks(prediction, reference, (20.0, 20.0, mm))
+    assert score.hd95_mm == pytest.approx(mm)
+    assert score.surface_dice == surface_dice
+
+
+@pytest.mark.parametrize(("further", "hd95_mm"), [(5, 0.0), (6, 30.0)])
+def test_the_hausdorff_distance_ignores_the_farthest_five_percent(further, hd95_mm):
+    # A hundred voxels that both masks hold, none touching another, and a few in the prediction
+    # alone: 5 of 105 surfaces are less than 5 %, 6 of 106 are more. Half of a further voxel's
+    # surface is 30 mm away, the other half 31 mm.
+    reference = np.zeros((3, 64, 60), bool)
+    reference[1, 1:21:2, 1:21:2] = True
+    prediction = reference.copy()
+    prediction[1, 50, 1 : 1 + 2 * further : 2] = True
+    score = score_masks(prediction, reference, (1.0, 1.0, 1.0))
+    assert score.hd95_mm == pytest.approx(hd95_mm)
+    assert score_masks(reference, prediction, (1.0, 1.0, 1.0)).hd95_mm == score.hd95_mm
+
+
 def test_volume_is_counted_in_cubic_millimetres():
     reference = box((10, 10, 10), (2, 2, 2), (6, 6, 6))
     prediction = box((10, 10, 10), (2, 2, 2), (6, 6, 7))
@@ -209,6 +237,16 @@ def test_one_class_of_another_value_passes_only_as_the_organisers_let_it():
     assert score_volumes(labels, volume(TUMOUR), challenge_compatible=True).dice == 1.0
 
 
+@pytest.mark.parametrize(
+    ("values", "said"), [(6, "holds 0, 1, 2, 3, 4, 5: "), (7, "0, 1, 2, 3, 4, 5, … (7 values): ")]
+)
+def test_the_first_six_labels_of_a_wrong_mask_are_listed(values, said):
+    labels = np.arange(math.prod(SHAPE)).reshape(SHAPE) % values
+    with pytest.raises(InputError) as caught:
+        score_volumes(volume(labels), volume(TUMOUR))
+    assert said in str(caught.value)
+
+
 def test_a_reference_of_unknown_labels_is_refused():
     with pytest.raises(InputError, match=r"not 0, 255: r\.mha"):
         score_volumes(volume(TUMOUR), volume(TUMOUR * np.uint8(255)), reference_name="r.mha")
@@ -234,12 +272,21 @@ def test_spacing_has_to_match_to_the_evaluators_tolerance(difference, refused):
         assert score_volumes(volume(TUMOUR), other).dice == 1.0
 
 
-def test_another_origin_is_scored_with_a_warning(caplog):
-    moved = Volume(
-        TUMOUR.astype(np.uint8), Geometry(SHAPE[::-1], (1.0, 1.2, 3.0), origin_xyz=(5.0, 0.0, 0.0))
-    )
-    assert score_volumes(moved, volume(TUMOUR)).dice == 1.0
-    assert "origin or direction differ" in caplog.text
+@pytest.mark.parametrize(
+    "place",
+    [{"origin_xyz": (5.0, 0.0, 0.0)}, {"direction": (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0)}],
+    ids=["origin", "direction"],
+)
+def test_another_place_is_scored_with_a_warning(caplog, place):
+    moved = Volume(TUMOUR.astype(np.uint8), Geometry(SHAPE[::-1], (1.0, 1.2, 3.0), **place))
+    score = score_volumes(moved, volume(TUMOUR), prediction_name="p", reference_name="r")
+    assert score.dice == 1.0
+    assert "origin or direction differ, compared voxel by voxel: p against r" in caplog.text
+
+
+def test_the_same_place_is_no_warning(caplog):
+    score_volumes(volume(TUMOUR), volume(TUMOUR, (1.0, 1.2, 3.0 + 0.9e-4)))
+    assert caplog.text == ""
 
 
 def test_an_image_in_place_of_a_mask_is_refused_without_listing_its_values(monkeypatch):

@@ -13,6 +13,7 @@ from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import from_lps, to_lps
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.nnunet.training.dataset import write_json
 from gc_panther.nnunet.training.jobs.lock import locked
 from gc_panther.nnunet.training.jobs.worker import (
@@ -25,7 +26,7 @@ from gc_panther.nnunet.training.jobs.worker import (
     watch_epochs,
 )
 from gc_panther.nnunet.training.workspace import Workspace
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.task import RunContext
 
 FOLDS = (0, 2)
 
@@ -53,8 +54,8 @@ def test_labels_are_the_ensembles_on_the_images_grid(image, tmp_path, tiny_model
     images = (Images(image=image, label=target), Images(image=image, label=kept))
     run(PredictJob(title="labels", model=model, folds=FOLDS, images=images))
     volume = read_image(image)
-    ensemble = Ensemble(open_model_folder(model, FOLDS), device="cpu", options=InferenceOptions())
-    expected = ensemble.predict(to_lps(volume), CaseRun()).labels_zyx
+    ensemble = Ensemble(open_model_folder(model, FOLDS), device="cpu", options=NnUNetOptions())
+    expected = ensemble.predict(to_lps(volume), RunContext()).labels_zyx
     written = read_image(target)
     assert np.array_equal(written.array_zyx, from_lps(expected, like=volume.geometry))
     assert written.geometry.matches(volume.geometry)
