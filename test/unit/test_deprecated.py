@@ -69,6 +69,7 @@ def old_plugin(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return module
 
 
+@pytest.mark.filterwarnings("ignore:gc_panther_after_case:DeprecationWarning")
 def test_an_old_plugin_runs_with_one_line_that_names_the_replacement(
     old_plugin: Any,
     write_volume: Callable[..., Path],
