@@ -52,7 +52,10 @@ def test_every_hook_is_called(
     assert toy_command_line(["predict", "toy", str(tmp_path / "no.mha"), "-o", mask]) == 2
     # The toy task has no training.
     assert toy_command_line(["train", "toy", *training]) == 2
-    assert called == set(HOOKS)
+    # Without a usable device no networks are tried.
+    assert toy_command_line(["doctor", "--device", "cuda:99"]) == 1
+    # Called while the manager is made, before anything watches it.
+    assert called == set(HOOKS) - {"gc_panther_hookspecs"}
 
 
 def test_the_installed_tasks_are_found_through_entry_points() -> None:
