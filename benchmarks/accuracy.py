@@ -4,7 +4,7 @@
     python benchmarks/accuracy.py --tasks task2 --cases 5
     python benchmarks/accuracy.py --update-docs --check
 
-Cases run one after the other in one warm process, through the engine behind `gc-panther run`.
+Cases run one after the other in one warm process, through the session behind `gc-panther run`.
 Finished cases are kept in the work folder, per phantom seed and weights, and not repeated.
 """
 

@@ -50,7 +50,7 @@ from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.pack import sizes, write_pack
 from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.panther.labels import tumour_label
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 DOCS = ROOT / "docs" / "performance.md"
 BIN = Path(sys.executable).parent
@@ -425,10 +425,10 @@ def kernel_times(setting: Setting, most: int = 8) -> str:
     model = open_model_folder(setting.ours / "task1", setting.folds[:1])
     ensemble = Ensemble(model, device=setting.device, options=options)
     volume = to_lps(read_image(setting.image))
-    ensemble.predict(volume, CaseRun())
+    ensemble.predict(volume, RunContext())
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if gpu else [])
     with profile(activities=activities) as profiler:
-        ensemble.predict(volume, CaseRun())
+        ensemble.predict(volume, RunContext())
     times = {
         event.key: event.self_device_time_total if gpu else event.self_cpu_time_total
         for event in profiler.key_averages()

@@ -36,7 +36,7 @@ from gc_panther.nnunet.model.folder import ModelFolder, open_model_folder
 from gc_panther.nnunet.model.network import build_network
 from gc_panther.nnunet.options import Backend, NnUNetOptions
 from gc_panther.session import Clock
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Passes:
     def run(self) -> None:
         """Compute all of them once more."""
         clock = Clock()
-        facts = self.ensemble.predict(self.volume, CaseRun(clock=clock)).facts
+        facts = self.ensemble.predict(self.volume, RunContext(clock=clock)).facts
         self.backend, self.count = facts["backend"], facts["passes"]
         self.seconds.append(clock.seconds["network"])
 

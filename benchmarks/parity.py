@@ -43,7 +43,7 @@ from gc_panther.nnunet.options import Backend, Combine, NnUNetOptions
 from gc_panther.options import RunOptions
 from gc_panther.panther.labels import tumour_label
 from gc_panther.session import Choices
-from gc_panther.task import CaseRun, Runtime
+from gc_panther.task import RunContext, Runtime
 
 #: What counts as equal on a CPU: the part of the voxels that may differ, and the tumour's Dice.
 CPU_LIMITS = (1e-5, 0.9995)
@@ -111,7 +111,7 @@ def compare_ensemble(
         stock = stock_labels(stock_folder, folds, volume, combine, device)
         for backend in backends:
             options = NnUNetOptions(combine=combine, backend=backend)
-            ours = Ensemble(model, device=device, options=options).predict(volume, CaseRun())
+            ours = Ensemble(model, device=device, options=options).predict(volume, RunContext())
             what = f"{combine}, {backend}"
             rows.append(compare(case, what, ours.labels_zyx, stock, tumour, device))
             say(rows[-1])
@@ -132,7 +132,7 @@ def compare_localizer(
         own = with_stock_trainer(folder, Path(scratch) / "mrsegmentator")
         os.environ["MRSEG_WEIGHTS_PATH"] = str(own)
         localizer = Localizer(Runtime(device, NnUNetOptions(), models, Path(scratch)))
-        ours = localizer.find(volume, CaseRun()).mask.array_zyx
+        ours = localizer.find(volume, RunContext()).mask.array_zyx
         searched = Path(scratch) / "image.mha"
         write_image(resample(volume, SPACING_XYZ), searched, compress=False)
         infer(
@@ -145,7 +145,7 @@ def compare_localizer(
             allow_tqdm=False,
         )
         stock = read_image(Path(scratch) / "image_seg.mha").array_zyx == PANCREAS_LABEL
-        crop = find_region(volume, localizer, CaseRun()).volume
+        crop = find_region(volume, localizer, RunContext()).volume
     row = compare(case, "localizer", ours, stock, True, device)
     say(row)
     return row, crop

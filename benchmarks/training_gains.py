@@ -44,7 +44,7 @@ from gc_panther.panther.evaluation.metrics import TUMOUR
 from gc_panther.panther.evaluation.tables import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED
 from gc_panther.panther.training.recipe import PhantomCases
 from gc_panther.panther.tumour import segment_tumour
-from gc_panther.task import CaseRun, Runtime
+from gc_panther.task import RunContext, Runtime
 
 DOCS = ROOT / "docs" / "training.md"
 RESOURCES = ROOT / "resources"
@@ -103,7 +103,7 @@ class Bench:
             volume = to_lps(read_image(image))
             reference = to_lps(read_image(label)).array_zyx == TUMOUR
             region = self._region(arm, name, image)
-            tumour = segment_tumour(ensemble, region.volume if region else volume, CaseRun())
+            tumour = segment_tumour(ensemble, region.volume if region else volume, RunContext())
             mask = tumour.mask_zyx
             if region:
                 mask = paste(mask, region.box, volume.geometry.shape_zyx)
@@ -121,7 +121,7 @@ class Bench:
             with tempfile.TemporaryDirectory() as scratch:
                 models = {LOCALIZER_MODEL.name: RESOURCES / LOCALIZER_MODEL.name}
                 localizer = Localizer(Runtime("cpu", NnUNetOptions(), models, Path(scratch)))
-                region = find_region(volume, localizer, CaseRun())
+                region = find_region(volume, localizer, RunContext())
             write_json(kept, [region.box.start_zyx, region.box.stop_zyx])
         start, stop = json.loads(kept.read_text())
         box = Box(tuple(start), tuple(stop))

@@ -11,7 +11,7 @@ import pluggy
 if TYPE_CHECKING:
     import typer
 
-    from gc_panther.case import Case, Segmentation
+    from gc_panther.case import Case, Result
     from gc_panther.findings import Finding
     from gc_panther.hardware import Device, DeviceCheck, Driver
     from gc_panther.task import Task
@@ -69,9 +69,15 @@ def gc_panther_before_case(task: Task, case: Case) -> None:
     """Called when a case has been read and checked, before it is segmented."""
 
 
-@hookspec
+@hookspec(
+    warn_on_impl_args={
+        "segmentation": DeprecationWarning(
+            "gc_panther_after_case: the argument 'segmentation' is deprecated, take 'result'"
+        )
+    }
+)
 def gc_panther_after_case(
-    task: Task, case: Case, segmentation: Segmentation, report: dict[str, Any]
+    task: Task, case: Case, result: Result, report: dict[str, Any], segmentation: Result
 ) -> None:
     """Called before the result is published; ``report`` is the run report and may be added to."""
 

@@ -1,4 +1,4 @@
-"""The one engine behind all commands: prepares a task once, then runs cases through it."""
+"""A task that is loaded once, and through which cases run."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import pluggy
 
 from gc_panther import interruption
-from gc_panther.case import Case, Geometry, Segmentation, Volume
+from gc_panther.case import Case, Geometry, Result, Volume
+from gc_panther.deprecated import as_predictor
 from gc_panther.errors import InputError, UserError, clear_memory_errors
 from gc_panther.options import Options, RunOptions, as_report
-from gc_panther.platform.outputs import check_mask
+from gc_panther.platform.outputs import check_outputs
 from gc_panther.platform.sockets import check_served
 from gc_panther.plugins import installed_versions, plugin_of
 from gc_panther.progress import InterruptibleProgress
@@ -33,7 +33,7 @@ from gc_panther.runtime.weights import (
     weight_roots,
 )
 from gc_panther.settings import Settings
-from gc_panther.task import CaseRun, Progress, Runtime, SilentProgress, Task
+from gc_panther.task import Progress, RunContext, Runtime, SilentProgress, Task
 
 logger = logging.getLogger(__name__)
 
@@ -48,15 +48,15 @@ WRITING_S = 0.7
 
 @dataclass(frozen=True)
 class Choices:
-    """What a door lets its user choose.
+    """What a command lets its user choose.
 
     Attributes:
         run: what every task has. A time limit counts from the start of the process to the mask;
             the ensembles use the folds and mirrored copies that fit, one fold without mirroring at
             least.
         options: the task's own; None takes their defaults.
-        started: when the process started, on :func:`time.perf_counter`'s clock; None counts from
-            the engine's making.
+        started: when the process started, on :func:`time.perf_counter`'s clock, for a command that
+            runs one case; None counts from the case's beginning.
     """
 
     run: RunOptions = field(default_factory=RunOptions)
@@ -81,19 +81,20 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-class Engine:
-    """A task with its networks loaded. Use it as a context manager: it owns a scratch folder.
+class Session:
+    """A task with its networks loaded, for any number of cases. Use it as a context manager.
 
     Args:
         task: the task.
         manager: whose hooks are called.
         settings: the environment.
-        choices: the door's.
+        choices: the command's.
 
     Attributes:
         task: the task.
         models: what is known of each model, by name.
         model_warnings: what has to be said with every result of these models.
+        scratch: a folder for temporary files, removed at the end.
 
     Raises:
         GCPantherError: device or weights are not fit for the task, or its sockets are not served.
@@ -105,10 +106,6 @@ class Engine:
         check_sockets(task, manager)
         self.task = task
         self._manager = manager
-        # The first case's time begins with the process; further ones' begin with them.
-        self._began: float | None = (
-            time.perf_counter() if choices.started is None else choices.started
-        )
         self._run_options = choices.run
         self._options = task.Options() if choices.options is None else choices.options
         roots = weight_roots(settings, choices.run.model_dir)
@@ -127,94 +124,69 @@ class Engine:
         self.model_warnings = model_warnings(self.models)
         for warning in self.model_warnings:
             logger.warning(warning)
-        self._scratch = _scratch_folder(settings)
-        runtime = Runtime(
-            device=self._device.name,
-            options=self._options,
-            models=folders,
-            scratch=self.scratch,
-        )
         clock = Clock()
-        try:
+        with ExitStack() as resources:
+            self.scratch = Path(resources.enter_context(_scratch_folder(settings)))
+            runtime = Runtime(
+                device=self._device.name,
+                options=self._options,
+                models=folders,
+                scratch=self.scratch,
+            )
             with clock.stage("load"), clear_memory_errors("loading the networks"):
-                self._segmenter = task.load(runtime)
-        except BaseException:
-            self._scratch.cleanup()
-            raise
+                self._predictor = as_predictor(task.load(runtime), task)
+            self._resources = resources.pop_all()
         self._load_seconds = clock.seconds["load"]
         logger.info("loaded in %.1f s", self._load_seconds)
 
     def __enter__(self) -> Self:
-        """Return the engine."""
+        """Return the session."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Remove the scratch folder."""
-        self._scratch.cleanup()
+        self._resources.close()
 
-    @property
-    def scratch(self) -> Path:
-        """A folder for temporary files."""
-        return Path(self._scratch.name)
-
-    def process(
-        self, case: Case, progress: Progress | None = None
-    ) -> tuple[Segmentation, dict[str, Any]]:
-        """Run one case: checks, hooks, the task, and the checks of what it returned.
+    def run(
+        self, case: Case, progress: Progress | None = None, *, began: float | None = None
+    ) -> tuple[Result, dict[str, Any]]:
+        """Run one case: the plugins' checks, the predictor, and the checks of its result.
 
         Args:
             case: the case.
             progress: shown advance; None shows nothing.
+            began: since when the case's time counts, on :func:`time.perf_counter`'s clock; None
+                counts from now.
 
         Returns:
-            The segmentation on the grid of the case's first image, with all of the case's
-            warnings, and the run report. The after-case hook has not been called yet:
-            :meth:`finished` does, once the mask has been written to where nobody sees it yet.
+            The result on exactly the grid of the case's first image, with all of the case's
+            warnings, and the run report.
 
         Raises:
             GCPantherError: with what was wrong.
             Interrupted: a signal asked the work to stop.
         """
         interruption.check()
-        hook = self._manager.hook
-        problems = [
-            problem
-            for found in hook.gc_panther_check_case(task=self.task, case=case)
-            for problem in found
-        ]
-        if problems:
-            raise InputError(
-                "; ".join(problems), where=next(iter(case.sources.values()), case.name)
-            )
-        warnings = (*self.model_warnings, *self._warnings_before(case))
-        hook.gc_panther_before_case(task=self.task, case=case)
+        warnings = (*self.model_warnings, *self._checked(case))
+        self._manager.hook.gc_panther_before_case(task=self.task, case=case)
         clock = Clock()
         start = time.perf_counter()
-        began, self._began = self._began or start, None
+        began = start if began is None else began
         deadline = None
         if self._run_options.time_limit is not None:
             deadline = began + self._run_options.time_limit - WRITING_S
-        with clear_memory_errors(f"segmenting {case.name}"):
-            segmentation = self._segmenter.segment(
-                case,
-                CaseRun(InterruptibleProgress(progress or SilentProgress()), clock, deadline),
-            )
-        check_mask(segmentation.mask, next(iter(case.images.values())).geometry, self.task)
-        for note in segmentation.notes:
+        run = RunContext(InterruptibleProgress(progress or SilentProgress()), clock, deadline)
+        result = self._predict(case, run, f"segmenting {case.name}")
+        for note in result.notes:
             logger.info(note)
-        for warning in segmentation.warnings:
+        for warning in result.warnings:
             logger.warning(warning)
-        segmentation = replace(segmentation, warnings=(*warnings, *segmentation.warnings))
+        result = replace(result, warnings=(*warnings, *result.warnings))
         segmenting = time.perf_counter() - start
         report = run_report(
             self.task,
             case,
-            segmentation,
+            result,
             device={
                 "name": self._device.name,
                 "description": self._device.description,
@@ -231,15 +203,16 @@ class Engine:
             },
         )
         logger.info("segmented %s in %.1f s", case.name, segmenting)
-        return segmentation, report
+        return result, report
 
-    def _warnings_before(self, case: Case) -> tuple[str, ...]:
-        """What is doubtful before any work, logged at once: a long run can still be stopped."""
-        found = self._manager.hook.gc_panther_warn_case(task=self.task, case=case)
-        warnings = tuple(warning for group in found for warning in group)
-        for warning in warnings:
-            logger.warning(warning)
-        return warnings
+    def delivered(self, case: Case, result: Result, report: dict[str, Any]) -> None:
+        """Notify the plugins of a result that is about to be published.
+
+        They may add to the report. Where one of them fails, nothing is to be published.
+        """
+        self._manager.hook.gc_panther_after_case(
+            task=self.task, case=case, result=result, report=report, segmentation=result
+        )
 
     def self_test(self) -> None:
         """Segment noise: the networks run, and what comes back is a mask.
@@ -250,29 +223,42 @@ class Engine:
         Raises:
             GCPantherError: with what was wrong.
         """
-        self._began = None
         noise = np.random.default_rng(0).normal(300, 100, SELF_TEST_SHAPE).clip(1).astype(np.int16)
-        geometry = Geometry(SELF_TEST_SHAPE[::-1], SELF_TEST_SPACING_XYZ)
-        images = {
-            socket.slug: Volume(noise, geometry)
-            for socket in self.task.interfaces[0].inputs
-            if socket.kind == "Image"
-        }
+        volume = Volume(noise, Geometry(SELF_TEST_SHAPE[::-1], SELF_TEST_SPACING_XYZ))
+        inputs = self.task.interfaces[0].inputs
+        case = Case("self-test", {socket.slug: volume for socket in inputs})
         begin = time.perf_counter()
-        with clear_memory_errors("testing the networks"):
-            run = CaseRun(InterruptibleProgress(SilentProgress()), Clock(), deadline=begin)
-            segmentation = self._segmenter.segment(Case("self-test", images), run)
-        check_mask(segmentation.mask, geometry, self.task)
+        run = RunContext(InterruptibleProgress(SilentProgress()), Clock(), deadline=begin)
+        self._predict(case, run, "testing the networks")
         logger.info("self-test passed in %.1f s", time.perf_counter() - begin)
 
-    def finished(self, case: Case, segmentation: Segmentation, report: dict[str, Any]) -> None:
-        """Tell the plugins of a result that is about to be published; they may add to the report.
+    def _checked(self, case: Case) -> tuple[str, ...]:
+        """The plugins' warnings about a case, logged before any work: it can still be stopped.
 
-        Where one of them fails, nothing is to be published.
+        Raises:
+            InputError: a plugin refuses the case.
         """
-        self._manager.hook.gc_panther_after_case(
-            task=self.task, case=case, segmentation=segmentation, report=report
-        )
+        hook = self._manager.hook
+        refused = hook.gc_panther_check_case(task=self.task, case=case)
+        problems = [problem for group in refused for problem in group]
+        if problems:
+            raise InputError(
+                "; ".join(problems), where=next(iter(case.sources.values()), case.name)
+            )
+        doubted = hook.gc_panther_warn_case(task=self.task, case=case)
+        warnings = tuple(warning for group in doubted for warning in group)
+        for warning in warnings:
+            logger.warning(warning)
+        return warnings
+
+    def _predict(self, case: Case, run: RunContext, doing: str) -> Result:
+        """What the predictor returns, verified, with the image's grid to the last digit."""
+        with clear_memory_errors(doing):
+            result = self._predictor.predict(case, run)
+        check_outputs(result, case, self.task)
+        grid = next(iter(case.images.values())).geometry
+        exact = {socket: Volume(mask.array_zyx, grid) for socket, mask in result.outputs.items()}
+        return replace(result, outputs=exact)
 
 
 def check_sockets(task: Task, manager: pluggy.PluginManager) -> None:
@@ -282,6 +268,29 @@ def check_sockets(task: Task, manager: pluggy.PluginManager) -> None:
         PluginError: with plugin, task and sockets.
     """
     check_served(task, plugin_of(manager, task))
+
+
+@contextmanager
+def errors_notified(
+    manager: pluggy.PluginManager, task: Task, case: Case | None = None
+) -> Iterator[None]:
+    """Call the on-error hook for whatever goes wrong in the block, and raise it again.
+
+    A hook that fails itself is logged: what went wrong before it is what people need to know.
+
+    Args:
+        manager: whose hooks are called.
+        task: the task.
+        case: what the block is about; None where it has not been read yet.
+    """
+    try:
+        yield
+    except BaseException as error:
+        try:
+            manager.hook.gc_panther_on_error(task=task, error=error, case=case)
+        except Exception:
+            logger.exception("a plugin failed when it was notified of an error")
+        raise
 
 
 def _scratch_folder(settings: Settings) -> tempfile.TemporaryDirectory[str]:
@@ -295,32 +304,3 @@ def _scratch_folder(settings: Settings) -> tempfile.TemporaryDirectory[str]:
             where=settings.scratch or "the system's folder for temporary files",
             fix="Set GC_PANTHER_SCRATCH to a folder that can be written",
         ) from error
-
-
-@dataclass
-class Work:
-    """What is being worked on.
-
-    Attributes:
-        case: the case, once it has been read.
-    """
-
-    case: Case | None = None
-
-
-@contextmanager
-def told_to_plugins(manager: pluggy.PluginManager, task: Task) -> Iterator[Work]:
-    """Call the on-error hook for whatever goes wrong in the block, and let it go on.
-
-    The block says which case it is about as soon as it knows. A hook that fails itself is logged:
-    what went wrong before it is what people need to know.
-    """
-    work = Work()
-    try:
-        yield work
-    except BaseException as error:
-        try:
-            manager.hook.gc_panther_on_error(task=task, error=error, case=work.case)
-        except Exception:
-            logger.exception("a plugin failed when it was told of an error")
-        raise

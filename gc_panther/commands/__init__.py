@@ -1,1 +1,1 @@
-"""The engine that runs a task, and the doors that lead to it."""
+"""The core's commands."""

@@ -35,7 +35,8 @@ from gc_panther.commands.cohort_record import (
 )
 from gc_panther.commands.cohort_resume import kept_outcomes
 from gc_panther.commands.cohort_table import TABLE, CohortTable, Outcome
-from gc_panther.commands.predict import image_slug, read_case, write_results
+from gc_panther.commands.flow import process
+from gc_panther.commands.predict import FileOutputs, image_slug, read_case
 from gc_panther.errors import (
     GCPantherError,
     OutputError,
@@ -45,9 +46,7 @@ from gc_panther.errors import (
 )
 from gc_panther.imaging.images import check_mask_format
 from gc_panther.memory import release_memory, settle_memory
-from gc_panther.progress import shown_progress
-from gc_panther.session import Choices, Engine, check_sockets, told_to_plugins
-from gc_panther.session import Work as Told
+from gc_panther.session import Choices, Session, check_sockets, errors_notified
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 from gc_panther.text import count
@@ -110,19 +109,24 @@ def cohort(
                 where=mask_folder,
                 fix="--continue keeps those that still hold, --overwrite makes all masks anew",
             )
-        with told_to_plugins(manager, task):
-            recipe = recipe_of(task, manager, settings, choices)
-            outcomes = {} if overwrite else kept_outcomes(there, table, recipe, pictures=pictures)
-            waiting = [one for one in plan if one.name not in outcomes]
-            engine = None
-            if waiting:
-                engine = stack.enter_context(Engine(task, manager, settings, choices))
-        for one in plan:
-            table.put(outcomes.get(one.name) or Outcome(one.name, "waiting"))
-        table.write()
-        if engine is not None:
-            work = _Work(engine, manager, slug, recipe, mask_folder, pictures)
-            outcomes |= _segment_all(work, waiting, table)
+        with ExitStack() as stack:
+            with errors_notified(manager, task):
+                recipe = recipe_of(task, manager, settings, choices)
+                kept = {} if overwrite else kept_outcomes(there, table, recipe, pictures=pictures)
+                waiting = [one for one in plan if one.name not in kept]
+                session = (
+                    stack.enter_context(Session(task, manager, settings, choices))
+                    if waiting
+                    else None
+                )
+            for one in plan:
+                table.put(kept.get(one.name) or Outcome(one.name, "waiting"))
+            table.write()
+            made: dict[str, Outcome] = {}
+            if session is not None:
+                work = _Work(session, manager, slug, recipe, mask_folder, pictures)
+                made = _segment_all(work, waiting, table)
+    outcomes = kept | made
     return [outcomes[one.name] for one in plan]
 
 
@@ -176,7 +180,7 @@ def _only_run_in(folder: Path) -> Iterator[None]:
 class _Work:
     """What all images of a run share."""
 
-    engine: Engine
+    session: Session
     manager: pluggy.PluginManager
     slug: str
     recipe: Recipe
@@ -213,10 +217,9 @@ def _segment(work: _Work, one: Planned) -> Outcome:
         OutputError, OSError: what came out cannot be written; nor could the next image's.
     """
     try:
-        with told_to_plugins(work.manager, work.engine.task) as told:
-            report = _make_results(work, one, told)
+        report = _make_results(work, one)
     except Exception as error:  # the others' masks do not depend on this one
-        if _is_lasting(error, work.folder, work.engine.scratch):
+        if _is_lasting(error, work.folder, work.session.scratch):
             raise
         if not isinstance(error, GCPantherError):
             logger.info(traceback.format_exc())
@@ -228,33 +231,29 @@ def _segment(work: _Work, one: Planned) -> Outcome:
     return Outcome(one.name, "done", report)
 
 
-def _make_results(work: _Work, one: Planned, told: Told) -> dict[str, Any]:
+def _make_results(work: _Work, one: Planned) -> dict[str, Any]:
     """Read, segment, and write all files of the case, the mask as the last to appear.
 
     Raises:
         GCPantherError: with what was wrong; earlier results are as they were.
     """
-    one.check(work.folder)
-    # Before it is read: if it changes meanwhile, the record is that of another image.
-    record = work.recipe.record(image_digest(one.image), picture=work.pictures)
-    case = told.case = read_case(work.slug, one.image)
-    check_mask_format(one.mask, case.images[work.slug].geometry, work.engine.scratch)
-    with shown_progress(transient=True) as progress:
-        segmentation, report = work.engine.process(case, progress)
-    report[PROVENANCE] = record
-    if not work.pictures and record_in(read_report(one.report)).get("picture"):
-        # It shows the earlier mask.
-        one.picture.unlink(missing_ok=True)
-    write_results(
-        work.engine,
-        case,
-        segmentation,
-        report,
-        mask_path=one.mask,
-        report_path=one.report,
-        picture_path=one.picture if work.pictures else None,
-    )
-    return report
+    with errors_notified(work.manager, work.session.task):
+        one.check(work.folder)
+        # Before it is read: if it changes meanwhile, the record is that of another image.
+        record = work.recipe.record(image_digest(one.image), picture=work.pictures)
+        case = read_case(work.slug, one.image)
+    with errors_notified(work.manager, work.session.task, case):
+        check_mask_format(one.mask, case.images[work.slug].geometry, work.session.scratch)
+        had_picture = record_in(read_report(one.report)).get("picture")
+        outputs = FileOutputs(
+            one.mask,
+            one.report,
+            picture=one.picture if work.pictures else None,
+            facts={PROVENANCE: record},
+            # It would show the earlier mask.
+            outdated=one.picture if had_picture and not work.pictures else None,
+        )
+        return process(work.session, case, outputs, transient=True)
 
 
 def _is_lasting(error: BaseException | None, *folders: Path) -> bool:

@@ -27,7 +27,7 @@ from gc_panther.platform.sockets import unserved
 from gc_panther.plugins import installed_versions, registered_tasks
 from gc_panther.runtime.device import device_for, select_device
 from gc_panther.runtime.weights import find_model, model_digest, weight_roots
-from gc_panther.session import Choices, Engine
+from gc_panther.session import Choices, Session
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 
@@ -238,8 +238,8 @@ def _trial(
     check, begin = f"offline trial {task.name}", time.perf_counter()
     with _no_network() as asked:
         try:
-            with Engine(task, manager, settings, Choices(options)) as engine:
-                engine.self_test()
+            with Session(task, manager, settings, Choices(options)) as session:
+                session.self_test()
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; others are tried
             if not asked:
                 return failure(check, error)

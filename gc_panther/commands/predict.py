@@ -1,23 +1,24 @@
-"""The entry point for a person with an image file."""
+"""``gc-panther predict``: one image file."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pluggy
 
 from gc_panther import interruption
-from gc_panther.case import Case, Segmentation, Volume
+from gc_panther.case import Case, Result
+from gc_panther.commands.flow import process
 from gc_panther.errors import UserError
-from gc_panther.files import check_distinct, check_target, staged_files
+from gc_panther.files import StagedFiles, check_distinct, check_target
 from gc_panther.imaging.images import check_mask_ending, check_mask_format, read_image
 from gc_panther.imaging.names import without_ending
-from gc_panther.json_files import as_json
 from gc_panther.platform.outputs import encode_image, encode_picture
-from gc_panther.progress import shown_progress
-from gc_panther.session import Choices, Engine, check_sockets, told_to_plugins
+from gc_panther.session import Choices, Session, check_sockets, errors_notified
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 
@@ -51,25 +52,70 @@ def predict(
     Raises:
         GCPantherError: with what was wrong; nothing has been written then.
     """
-    with told_to_plugins(manager, task) as work:
+    with errors_notified(manager, task):
         check_sockets(task, manager)
         slug = image_slug(task)
         check_targets(image_path, mask_path, report=report_path, picture=picture_path)
-        case = work.case = read_case(slug, image_path)
+        case = read_case(slug, image_path)
+    with errors_notified(manager, task, case):
         check_mask_format(mask_path, case.images[slug].geometry, settings.scratch)
-        with Engine(task, manager, settings, choices) as engine:
-            with shown_progress() as progress:
-                segmentation, report = engine.process(case, progress)
-            write_results(
-                engine,
-                case,
-                segmentation,
-                report,
-                mask_path=mask_path,
-                report_path=report_path,
-                picture_path=picture_path,
-            )
-    return report
+        outputs = FileOutputs(mask_path, report_path, picture_path)
+        with Session(task, manager, settings, choices) as session:
+            return process(session, case, outputs, began=choices.started)
+
+
+@dataclass(frozen=True)
+class FileOutputs:
+    """The files of a result of one image; existing ones are replaced.
+
+    Attributes:
+        mask: the mask; its ending chooses the format.
+        report: where the run report goes, if anywhere.
+        picture: where a PNG of the mask over the image goes, if anywhere.
+        facts: what else the run report is to say.
+        outdated: a file that would not belong to the new result, and is removed before.
+    """
+
+    mask: Path
+    report: Path | None = None
+    picture: Path | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    outdated: Path | None = None
+
+    def write(
+        self, staged: StagedFiles, case: Case, result: Result, scratch: Path
+    ) -> Mapping[str, Any]:
+        """Stage mask and picture; return ``facts``, and the mask's path and digest.
+
+        Raises:
+            OutputError: one of them cannot be written.
+        """
+        if self.outdated is not None:
+            self.outdated.unlink(missing_ok=True)
+        content = encode_image(result.mask, self.mask, scratch)
+        staged.write(self.mask, content)
+        if self.picture is not None:
+            staged.write(self.picture, _picture(case, result, scratch))
+        digest = hashlib.sha256(content).hexdigest()
+        return {**self.facts, "mask": str(self.mask), "mask_sha256": digest}
+
+
+def _picture(case: Case, result: Result, scratch: Path) -> bytes:
+    from gc_panther.report.overlay import save_overlay
+
+    (image,) = case.images.values()
+
+    def draw(path: Path) -> None:
+        save_overlay(
+            image,
+            result.mask,
+            path,
+            roi=result.details.get("roi"),
+            title=case.name,
+            warnings=result.warnings,
+        )
+
+    return encode_picture(draw, scratch)
 
 
 def image_slug(task: Task) -> str:
@@ -97,56 +143,6 @@ def read_case(slug: str, image_path: Path) -> Case:
     """
     interruption.check()
     return Case(without_ending(image_path.name), {slug: read_image(image_path)}, {slug: image_path})
-
-
-def write_results(
-    engine: Engine,
-    case: Case,
-    segmentation: Segmentation,
-    report: dict[str, Any],
-    *,
-    mask_path: Path,
-    report_path: Path | None,
-    picture_path: Path | None,
-) -> None:
-    """Tell the plugins of the result, and write mask, picture and report, all or none of them.
-
-    Args:
-        engine: what has segmented the case.
-        case: a case of one image.
-        segmentation: what :meth:`Engine.process` returned.
-        report: the run report; ``mask`` and ``mask_sha256`` are added.
-        mask_path: its ending chooses the format; an existing file is replaced.
-        report_path: where the run report goes, if anywhere.
-        picture_path: where a PNG of the mask over the image goes, if anywhere.
-
-    Raises:
-        OutputError: a file cannot be written; all are as they were then.
-    """
-    (image,) = case.images.values()
-    mask = Volume(segmentation.mask.array_zyx, image.geometry)
-    report["mask"] = str(mask_path)
-    with staged_files() as staged:
-        content = encode_image(mask, mask_path, engine.scratch)
-        report["mask_sha256"] = hashlib.sha256(content).hexdigest()
-        staged.write(mask_path, content)
-        if picture_path is not None:
-            from gc_panther.report.overlay import save_overlay
-
-            def draw(path: Path) -> None:
-                save_overlay(
-                    image,
-                    mask,
-                    path,
-                    roi=segmentation.details.get("roi"),
-                    title=case.name,
-                    warnings=segmentation.warnings,
-                )
-
-            staged.write(picture_path, encode_picture(draw, engine.scratch))
-        engine.finished(case, segmentation, report)
-        if report_path is not None:
-            staged.write(report_path, as_json(report))
 
 
 def check_targets(

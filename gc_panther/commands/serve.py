@@ -1,4 +1,4 @@
-"""The invoke entry point: a small HTTP server that loads the networks once, for case after case.
+"""``gc-panther serve``: an HTTP server that loads the networks once, for case after case.
 
 The platform asks ``GET /health`` until it gets 200, then sends ``POST /invoke`` for each case: the
 input lies in ``/input`` by then, 201 means that the output lies in ``/output``, and anything else
@@ -22,6 +22,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,13 +31,17 @@ from typing import Any
 import pluggy
 
 from gc_panther import interruption
-from gc_panther.commands.run import process_case
+from gc_panther.commands.flow import process
 from gc_panther.console import say
 from gc_panther.errors import InputError, UserError, describe, error_line
 from gc_panther.memory import release_memory, settle_memory
-from gc_panther.platform.algorithm import find_case
-from gc_panther.platform.outputs import remove_earlier_results
-from gc_panther.session import Choices, Engine, check_sockets, told_to_plugins
+from gc_panther.platform.inputs import read_case
+from gc_panther.platform.outputs import (
+    platform_outputs,
+    remove_earlier_mask,
+    remove_earlier_results,
+)
+from gc_panther.session import Choices, Session, check_sockets, errors_notified
 from gc_panther.settings import Settings
 from gc_panther.task import Task
 
@@ -54,7 +59,7 @@ POLL_S = 0.2
 _NUMBER = re.compile("[0-9]+")
 
 #: Segments the case that lies in the input folder; returns JSON-compatible facts.
-ProcessCase = Callable[[Engine], dict[str, Any]]
+ProcessCase = Callable[[], dict[str, Any]]
 
 
 def serve(
@@ -87,27 +92,33 @@ def serve(
         Interrupted: a signal came while something was being done.
     """
     check_sockets(task, manager)
-    process = platform_cases(task, manager, input_path, output_path)
-    with InvokeServer(process, host=host, port=port) as server, ExitStack() as stack:
-        with told_to_plugins(manager, task):
-            engine = stack.enter_context(Engine(task, manager, settings, choices))
-            engine.self_test()
-        server.run(engine)
+    with InvokeServer(host=host, port=port) as server, ExitStack() as stack:
+        with errors_notified(manager, task):
+            session = stack.enter_context(Session(task, manager, settings, choices))
+            session.self_test()
+        server.run(partial(serve_case, session, manager, input_path, output_path))
 
 
-def platform_cases(
-    task: Task, manager: pluggy.PluginManager, input_path: Path, output_path: Path
-) -> ProcessCase:
-    """Return what segments the case that lies in the input folder when it is called."""
+def serve_case(
+    session: Session, manager: pluggy.PluginManager, input_path: Path, output_path: Path
+) -> dict[str, Any]:
+    """Segment the case that lies in the input folder now.
 
-    def process(engine: Engine) -> dict[str, Any]:
-        with told_to_plugins(manager, task) as work:
-            # Whatever comes of this case: the earlier one's results are not its own.
-            remove_earlier_results(output_path, task)
-            report = process_case(engine, find_case(task, input_path, output_path), work)
-        return {"case": report["case"], "seconds": report["seconds"]["total"]}
+    Returns:
+        Its name, and the seconds that it took.
 
-    return process
+    Raises:
+        GCPantherError: with what was wrong; the output folder holds no results then.
+    """
+    with errors_notified(manager, session.task):
+        # Whatever comes of this case: the earlier one's results are not its own.
+        remove_earlier_results(output_path, session.task)
+        case = read_case(input_path, session.task)
+    with errors_notified(manager, session.task, case):
+        outputs = platform_outputs(session.task, case, output_path)
+        remove_earlier_mask(outputs.mask)
+        report = process(session, case, outputs)
+    return {"case": report["case"], "seconds": report["seconds"]["total"]}
 
 
 @dataclass
@@ -123,7 +134,6 @@ class InvokeServer:
     """Answers the platform's two requests. Use it as a context manager: it owns a port.
 
     Args:
-        process: segments the case that lies in the input folder.
         host: address to listen on.
         port: to listen on; 0 takes a free one.
 
@@ -131,8 +141,7 @@ class InvokeServer:
         UserError: the port cannot be had.
     """
 
-    def __init__(self, process: ProcessCase, *, host: str = "127.0.0.1", port: int = PORT) -> None:
-        self._process = process
+    def __init__(self, *, host: str = "127.0.0.1", port: int = PORT) -> None:
         self._waiting: queue.Queue[_Invocation | None] = queue.Queue()
         self._busy = threading.Lock()
         self._ready = False
@@ -169,8 +178,11 @@ class InvokeServer:
         self._server.server_close()
         self._thread.join()
 
-    def run(self, engine: Engine) -> None:
+    def run(self, process: ProcessCase) -> None:
         """Be healthy, and segment cases until :meth:`stop` or, without a case, until SIGTERM.
+
+        Args:
+            process: segments the case that lies in the input folder.
 
         Raises:
             Interrupted: a signal came while a case was being segmented, or SIGINT came.
@@ -180,7 +192,7 @@ class InvokeServer:
         logger.info("ready: listening on port %d", self.port)
         while (invocation := self._next()) is not None:
             self._current = invocation
-            invocation.status, invocation.answer = self._segment(engine)
+            invocation.status, invocation.answer = self._answer_of(process)
             self._current = None
             invocation.done.set()
             release_memory()
@@ -222,9 +234,9 @@ class InvokeServer:
         finally:
             self._busy.release()
 
-    def _segment(self, engine: Engine) -> tuple[int, dict[str, Any]]:
+    def _answer_of(self, process: ProcessCase) -> tuple[int, dict[str, Any]]:
         try:
-            return HTTPStatus.CREATED, self._process(engine)
+            return HTTPStatus.CREATED, process()
         except Exception as error:  # noqa: BLE001 - one case's failure is not the next one's
             message, _ = describe(error)
             if "internal error" in message:

@@ -11,7 +11,7 @@ import numpy as np
 from gc_panther.case import Geometry, Volume
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.panther.labels import most_probable_component, tumour_label
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 from gc_panther.text import count
 
 EMPTY_KEPT = "The networks found no tumour: the mask is empty"
@@ -37,7 +37,7 @@ class TumourMask:
 
 
 def segment_tumour(
-    ensemble: Ensemble, volume_lps: Volume, run: CaseRun, *, keep_empty: bool = False
+    ensemble: Ensemble, volume_lps: Volume, run: RunContext, *, keep_empty: bool = False
 ) -> TumourMask:
     """Segment a volume and take the tumour out of the networks' labels, by the label's name.
 

@@ -8,6 +8,7 @@ entries call the socket ``interface``. Without the file, the task's own sockets 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from gc_panther.case import Case
 from gc_panther.errors import InputError
+from gc_panther.imaging.images import read_image
 from gc_panther.imaging.names import without_ending
 from gc_panther.task import Interface, Socket, Task
+
+logger = logging.getLogger(__name__)
 
 INPUTS_FILE = "inputs.json"
 #: Bytes; the platform's have less than two thousand.
@@ -66,15 +71,35 @@ class InputFiles:
     """The files of one case.
 
     Attributes:
-        interface: the task's interface that they fit.
-        images: file of each image socket, by slug; below the input folder as it was given, which
-            may be a symlink, and never resolved.
+        images: file of each image socket of the interface that they fit, by slug; below the input
+            folder as it was given, which may be a symlink, and never resolved.
         name: the case's name: the first image's original file name without its ending.
     """
 
-    interface: Interface
     images: Mapping[str, Path]
     name: str
+
+
+def read_case(folder: Path, task: Task) -> Case:
+    """Read the case in an input folder.
+
+    Args:
+        folder: the platform's ``/input``.
+        task: whose sockets are expected.
+
+    Raises:
+        InputError: the folder breaks the contract (:func:`find_inputs`), or an image cannot be
+            read.
+    """
+    inputs = find_inputs(folder, task)
+    images = {slug: read_image(path) for slug, path in inputs.images.items()}
+    sizes = ", ".join(
+        f"{slug} {'×'.join(map(str, volume.geometry.size_xyz))} voxels at "
+        f"{'×'.join(f'{mm:.3g}' for mm in volume.geometry.spacing_xyz)} mm"
+        for slug, volume in images.items()
+    )
+    logger.info("case %s: %s", inputs.name, sizes)
+    return Case(inputs.name, images, inputs.images)
 
 
 def find_inputs(folder: Path, task: Task) -> InputFiles:
@@ -117,7 +142,7 @@ def _find_inputs(folder: Path, task: Task) -> InputFiles:
         if socket.kind == "Image"
     }
     name = Path(original).name or next(iter(images.values())).name
-    return InputFiles(interface, images, _shown(name))
+    return InputFiles(images, _shown(name))
 
 
 def _read_entries(folder: Path) -> list[tuple[SocketEntry, ImageEntry | None]] | None:

@@ -3,21 +3,120 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from gc_panther.case import Geometry, Volume
+from gc_panther.case import Case, Geometry, Result, Volume
 from gc_panther.errors import OutputError
+from gc_panther.files import StagedFiles, check_distinct, check_target
 from gc_panther.imaging import images
 from gc_panther.imaging.names import image_ending
-from gc_panther.task import Task
+from gc_panther.json_files import as_json
+from gc_panther.task import Socket, Task
 
 RESULTS_FILE = "results.json"
 MASK_ENDING = ".mha"
+
+
+@dataclass(frozen=True)
+class PlatformOutputs:
+    """The files of a case's outputs in the platform's output folder.
+
+    Attributes:
+        mask: the mask's file.
+        results: the file of ``results.json``.
+        report: where the run report goes, if anywhere.
+    """
+
+    mask: Path
+    results: Path
+    report: Path | None = None
+
+    def write(
+        self, staged: StagedFiles, case: Case, result: Result, scratch: Path
+    ) -> Mapping[str, Any]:
+        """Stage the mask and ``results.json``; the run report has nothing to say about them.
+
+        Raises:
+            OutputError: one of them cannot be written.
+        """
+        staged.write(self.mask, encode_image(result.mask, self.mask, scratch))
+        staged.write(self.results, as_json([self._entry(case, result)]))
+        return {}
+
+    def _entry(self, case: Case, result: Result) -> dict[str, Any]:
+        """The case's entry in ``results.json``, in the form that evalutils gave it."""
+        return {
+            "outputs": [{"type": "metaio_image", "filename": self.mask.name}],
+            "inputs": [
+                {"type": "metaio_image", "filename": source.name, "socket": slug}
+                for slug, source in case.sources.items()
+            ],
+            "error_messages": [],
+            "notes": list(result.notes),
+            "warnings": list(result.warnings),
+            "empty_mask": result.details.get("empty_mask"),
+        }
+
+
+def platform_outputs(
+    task: Task, case: Case, output_path: Path, report_path: Path | None = None
+) -> PlatformOutputs:
+    """Say where a case's outputs go, and refuse what could not be written after the work.
+
+    Args:
+        task: the task.
+        case: as :func:`gc_panther.platform.inputs.read_case` read it.
+        output_path: the platform's ``/output``.
+        report_path: where the run report goes, if anywhere.
+
+    Raises:
+        GCPantherError: a file cannot be written, or would replace another one.
+    """
+    (socket,) = task.interface_of(case).outputs
+    mask_name = next(iter(case.sources.values())).stem + MASK_ENDING
+    mask = output_path / socket.relative_path / mask_name
+    outputs = PlatformOutputs(mask, output_path / RESULTS_FILE, report_path)
+    written = {"the mask": outputs.mask, "results.json": outputs.results}
+    if report_path is not None:
+        written["the report"] = report_path
+    check_distinct({f"the image {slug}": path for slug, path in case.sources.items()} | written)
+    for path in written.values():
+        check_target(path)
+    check_output_folder(mask.parent, mask_name)
+    return outputs
+
+
+def check_outputs(result: Result, case: Case, task: Task) -> None:
+    """Refuse a result that is not what the case's interface declares.
+
+    Args:
+        result: what the task returned.
+        case: for this case.
+        task: the task.
+
+    Raises:
+        OutputError: an output is missing or undeclared, or a mask is not sound.
+    """
+    declared, returned = task.interface_of(case).outputs, result.outputs
+    if set(returned) != set(declared):
+        raise OutputError(
+            f"{task.name} returned {_listed(returned)} instead of {_listed(declared)}",
+            fix="This is a fault of the task; please report it",
+        )
+    grid = next(iter(case.images.values())).geometry
+    for mask in returned.values():
+        check_mask(mask, grid, task)
+
+
+def _listed(sockets: Iterable[Socket]) -> str:
+    return ", ".join(sorted(socket.slug for socket in sockets)) or "nothing"
 
 
 def check_mask(mask: Volume, expected: Geometry, task: Task) -> None:
@@ -171,6 +270,6 @@ class _Output(BaseModel):
 
 
 class _Result(BaseModel):
-    """What :mod:`gc_panther.platform.algorithm` writes for a case, as far as it is read here."""
+    """An entry of ``results.json``, as far as it is read here."""
 
     outputs: list[_Output]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gc_panther import __version__
-from gc_panther.case import Case, Segmentation
+from gc_panther.case import Case, Result
 from gc_panther.task import Task
 
 #: Raised whenever a key changes its meaning.
@@ -19,7 +19,7 @@ SCHEMA_VERSION = 2
 def run_report(
     task: Task,
     case: Case,
-    segmentation: Segmentation,
+    result: Result,
     *,
     device: Mapping[str, Any],
     models: Mapping[str, Mapping[str, Any]],
@@ -30,20 +30,20 @@ def run_report(
     """Describe one finished case.
 
     Args:
-        task: what segmented it.
-        case: what was segmented.
-        segmentation: the checked result; its details become keys of the report.
+        task: what was run.
+        case: its input.
+        result: the checked result; its details become keys of the report.
         device: name, description and notes of the device.
         models: path, digest, kind, title, licence and card of each model, by name.
         options: name and value of what the user chose or left at its default.
         versions: of the distributions that matter, None where one is not installed.
         seconds: wall time of each stage, and ``total``.
     """
-    geometry = segmentation.mask.geometry
+    geometry = result.mask.geometry
     volumes = {}
     for value, label in task.labels.items():
         if value != 0:
-            voxels = int(np.count_nonzero(segmentation.mask.array_zyx == value))
+            voxels = int(np.count_nonzero(result.mask.array_zyx == value))
             mm3 = voxels * geometry.voxel_volume_mm3
             volumes[label] = {
                 "voxels": voxels,
@@ -68,7 +68,7 @@ def run_report(
         "options": dict(options),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "labels": volumes,
-        "notes": list(segmentation.notes),
-        "warnings": list(segmentation.warnings),
-        **segmentation.details,
+        "notes": list(result.notes),
+        "warnings": list(result.warnings),
+        **result.details,
     }

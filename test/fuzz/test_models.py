@@ -39,7 +39,7 @@ from gc_panther.nnunet.model.pack import write_pack
 from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.runtime.archives import unpack
 from gc_panther.runtime.weights import model_digest
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 #: Beyond what the test's process has; a tiny model needs some MiB.
 MEMORY = 1 << 30
@@ -310,7 +310,7 @@ def load(folder: Path, models: Models, may_differ: bool) -> None:
     assert len(model.mirroring_axes) <= 3
     if math.prod(ensemble._patch) <= MOST_VOXELS and min(ensemble._configuration.spacing) > 0.1:
         try:
-            prediction = ensemble.predict(IMAGE, CaseRun())
+            prediction = ensemble.predict(IMAGE, RunContext())
         except ProcessingError:
             return  # Such as weights that overflow: one line.
         assert prediction.labels_zyx.shape == IMAGE.array_zyx.shape

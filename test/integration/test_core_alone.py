@@ -119,3 +119,16 @@ def test_a_task_without_torch_segments(
     assert written["device"]["name"] in ("cpu", "cuda:0")
     assert "torch" not in written["versions"]
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_a_case_of_the_platform_needs_no_extra(
+    gc_panther: Callable[..., str], tmp_path: Path, write_volume: Callable[..., Path]
+) -> None:
+    image = write_volume(tmp_path / "input/images/any-mri/scan.mha")
+    folders = ("--input", tmp_path / "input", "--output", tmp_path / "output")
+    gc_panther("run", "--task", "bright", *folders)
+    values: Any = read_image(image).array_zyx
+    mask = read_image(tmp_path / "output/images/bright-segmentation/scan.mha").array_zyx
+    assert np.array_equal(mask, values > np.percentile(values, 99))
+    assert (tmp_path / "output/results.json").is_file()

@@ -21,7 +21,7 @@ from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.panther.labels import tumour_label
 from gc_panther.settings import bundled_resources
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 #: name -> (size, spacing) along x, y, z; the tiny model's spacing is 2 × 2 × 4 mm.
 GEOMETRIES = {
@@ -86,7 +86,7 @@ class Stock:
 def ours(model, volume, **options):
     options = NnUNetOptions(**{"backend": "torch", **options})
     loaded = Ensemble(model, device="cpu", options=options)
-    return loaded.predict(volume, CaseRun())
+    return loaded.predict(volume, RunContext())
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_four_gibibytes_of_data_are_enough(tmp_path: Path) -> None:
 
 
 def test_too_little_memory_is_one_clear_line(tmp_path: Path) -> None:
-    done = run(WHOLE, tmp_path, "--backend", "torch", limits=data_limit(700))
+    done = run(WHOLE, tmp_path, "--backend", "torch", limits=data_limit(600))
     assert_one_clear_line(done.returncode, done.stderr, tmp_path, "GB are available")
 
 

@@ -20,7 +20,7 @@ from gc_panther.imaging.roi import bounding_box
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.settings import bundled_resources
-from gc_panther.task import CaseRun, Runtime
+from gc_panther.task import RunContext, Runtime
 
 LABELS = {
     "background": 0,
@@ -86,7 +86,7 @@ def assert_same_box(image, model, folds, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     runtime = Runtime("cpu", NnUNetOptions(), {"mrsegmentator": model}, scratch)
-    pancreas = Localizer(runtime).find(to_lps(image), CaseRun())
+    pancreas = Localizer(runtime).find(to_lps(image), RunContext())
     assert bounding_box(pancreas.mask.array_zyx) == expected
     disagreement = np.mean(pancreas.mask.array_zyx != (labels == PANCREAS_LABEL))
     assert disagreement <= 1e-4

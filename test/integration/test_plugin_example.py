@@ -27,7 +27,7 @@ def test_the_example_runs(tmp_path: Path, write_volume: Callable[..., Path]) -> 
     done = subprocess.run(
         [str(Path(sys.executable).with_name("gc-panther")), "predict", "bright", str(image)]
         + ["-o", str(mask), "--report", str(report)],
-        env={**os.environ, "PYTHONPATH": str(site)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path])},
         capture_output=True,
         text=True,
         check=False,

@@ -384,6 +384,18 @@ def test_the_light_commands_import_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_data_flow_of_a_case_imports_neither_evalutils_nor_pandas() -> None:
+    """evalutils is an extra, and a case waits for what is imported."""
+    code = (
+        "import sys; import gc_panther.commands.run, gc_panther.commands.serve, "
+        "gc_panther.commands.predict, gc_panther.commands.cohort; "
+        "heavy = {'evalutils', 'pandas', 'torch', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_weights_folder_with_a_missing_fold_is_refused(
     toy_command_line: CommandLine,
     tiny_model_folder: Callable[..., Path],

@@ -77,9 +77,9 @@ def test_a_missing_module_of_this_package_is_no_missing_package() -> None:
 
 def test_stages_of_a_part_are_named_after_it():
     from gc_panther.session import Clock
-    from gc_panther.task import CaseRun
+    from gc_panther.task import RunContext
 
-    run = CaseRun(clock=Clock())
+    run = RunContext(clock=Clock())
     with run.within("localizer").clock.stage("network"), run.clock.stage("network"):
         pass
     assert sorted(run.clock.seconds) == ["localizer: network", "network"]

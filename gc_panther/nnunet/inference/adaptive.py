@@ -15,7 +15,7 @@ import torch
 
 from gc_panther.nnunet.inference.folds import Folds, WindowedImage, add_probabilities
 from gc_panther.nnunet.inference.windows import Axes, window_weights
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 #: A voxel can have the label if at least one fold gives it this probability in the coarse pass. For
 #: a voxel below it to win, mirroring has to raise the folds' mean probability several times over.
@@ -57,7 +57,7 @@ class Fallback:
 
 
 def run_adaptively(
-    folds: Folds, image: WindowedImage, mirroring: Sequence[Axes], label: int, run: CaseRun
+    folds: Folds, image: WindowedImage, mirroring: Sequence[Axes], label: int, run: RunContext
 ) -> Adaptive | Fallback:
     """Run the folds, with mirrored copies only where one label can be.
 

@@ -31,7 +31,7 @@ from gc_panther.nnunet.model.estimates import Grids, stages
 from gc_panther.nnunet.model.folder import ModelFolder
 from gc_panther.nnunet.model.network import build_network, fitting_plans
 from gc_panther.nnunet.options import NnUNetOptions
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,9 @@ class Ensemble:
         )
 
     @torch.inference_mode()
-    def predict(self, volume_lps: Volume, run: CaseRun, *, label: int | None = None) -> Prediction:
+    def predict(
+        self, volume_lps: Volume, run: RunContext, *, label: int | None = None
+    ) -> Prediction:
         """Segment one image.
 
         Args:
@@ -148,7 +150,7 @@ class Ensemble:
         return Prediction(labels.to(torch.uint8).numpy(), mean.numpy(), {**facts, **found})
 
     def _prepared(
-        self, volume: Volume, run: CaseRun, *, adaptive: bool
+        self, volume: Volume, run: RunContext, *, adaptive: bool
     ) -> tuple[NetworkInput, WindowedImage]:
         """The preprocessed image and its windows; the first fold is made ready beside it."""
         with ThreadPoolExecutor(1) as beside:
@@ -164,7 +166,7 @@ class Ensemble:
                 ready.result()
         return prepared, self._windowed(prepared.data)
 
-    def _check_memory(self, grids: Grids, run: CaseRun, *, adaptive: bool) -> None:
+    def _check_memory(self, grids: Grids, run: RunContext, *, adaptive: bool) -> None:
         """Refuse an image that needs more memory than there is, in whatever stage."""
         # Within a time limit, and adaptively, the folds' logits are combined at the end.
         kept = len(self._folds) if adaptive or run.deadline is not None else 2
@@ -173,7 +175,7 @@ class Ensemble:
             check_memory(needed, doing=doing, where="image")
 
     def _all_folds(
-        self, image: WindowedImage, mirroring: Sequence[Axes], run: CaseRun
+        self, image: WindowedImage, mirroring: Sequence[Axes], run: RunContext
     ) -> Iterator[torch.Tensor]:
         """Each fold's logits on the network's grid, one after the other."""
         for fold in self._folds:
@@ -184,7 +186,7 @@ class Ensemble:
         prepared: NetworkInput,
         image: WindowedImage,
         mirroring: Sequence[Axes],
-        run: CaseRun,
+        run: RunContext,
         deadline: float,
     ) -> tuple[Iterable[torch.Tensor], dict[str, Any]]:
         """Logits of the folds on the network's grid that a deadline allows, and the facts."""
@@ -205,7 +207,7 @@ class Ensemble:
         return reached.logits.values(), facts
 
     def _folds_adaptively(
-        self, image: WindowedImage, mirroring: Sequence[Axes], label: int, run: CaseRun
+        self, image: WindowedImage, mirroring: Sequence[Axes], label: int, run: RunContext
     ) -> tuple[Iterable[torch.Tensor], dict[str, Any]]:
         """Logits of the folds from part of the passes; from all where that falls back."""
         found = run_adaptively(self._folds, image, mirroring, label, run)
@@ -220,7 +222,7 @@ class Ensemble:
         }
 
     def _combined(
-        self, prepared: NetworkInput, parts: Iterable[torch.Tensor], run: CaseRun
+        self, prepared: NetworkInput, parts: Iterable[torch.Tensor], run: RunContext
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Probabilities, shape (heads, z, y, x), and labels, shape (z, y, x).
 

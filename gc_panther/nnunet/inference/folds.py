@@ -14,7 +14,7 @@ import torch
 from gc_panther.errors import ProcessingError
 from gc_panther.nnunet.inference.backends import Runner
 from gc_panther.nnunet.inference.windows import Axes, Slices, Windows, blend_windows, window_logits
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 from gc_panther.text import count
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Folds:
         return network
 
     def parts(
-        self, fold: int, image: WindowedImage, windows: Windows, run: CaseRun, stage: str
+        self, fold: int, image: WindowedImage, windows: Windows, run: RunContext, stage: str
     ) -> list[torch.Tensor]:
         """One fold's logits in some windows.
 
@@ -121,7 +121,7 @@ class Folds:
         fold: int,
         image: WindowedImage,
         mirroring: Sequence[Axes],
-        run: CaseRun,
+        run: RunContext,
         *,
         out_of_time: Callable[[], bool] = lambda: False,
     ) -> torch.Tensor:
@@ -189,7 +189,7 @@ class Folds:
         fold: int,
         image: WindowedImage,
         windows: Windows,
-        run: CaseRun,
+        run: RunContext,
         stage: str,
         out_of_time: Callable[[], bool] = lambda: False,
     ) -> Iterator[Iterator[torch.Tensor]]:

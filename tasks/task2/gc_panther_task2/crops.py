@@ -24,7 +24,7 @@ from gc_panther.nnunet.training.dataset import LabelledCase
 from gc_panther.nnunet.training.jobs.worker import CallJob
 from gc_panther.nnunet.training.students import SHARES
 from gc_panther.nnunet.training.workspace import Workspace
-from gc_panther.task import CaseRun, Runtime
+from gc_panther.task import RunContext, Runtime
 from gc_panther_task2.localizer import Localizer
 from gc_panther_task2.plugin import LOCALIZER_MODEL
 from gc_panther_task2.roi import MARGIN_MM, find_region
@@ -215,7 +215,7 @@ def crop_to_localizer(
         for number, entry in enumerate(left, start=1):
             case = LabelledCase(entry["name"], Path(entry["image"]), Path(entry["label"]))
             image, label = to_lps(read_image(case.image)), to_lps(read_image(case.label))
-            region = find_region(image, localizer, CaseRun())
+            region = find_region(image, localizer, RunContext())
             cut = crop(label, region.box)
             _write(case, folder, region.volume, cut, labels)
             facts = {"found": region.found, "tumour_share": _share(cut, label)}

@@ -25,7 +25,7 @@ from gc_panther.imaging.images import write_image
 from gc_panther.imaging.resampling import resample
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.model.folder import open_model_folder
-from gc_panther.task import CaseRun, Runtime
+from gc_panther.task import RunContext, Runtime
 from gc_panther_task2.plugin import LOCALIZER_MODEL
 
 #: Spacing (x, y, z) of the image that is searched, mm: the published approach to task 2.
@@ -75,7 +75,7 @@ class Localizer:
         self._ensemble = Ensemble(model, device=runtime.device, options=options)
         self._scratch = runtime.scratch
 
-    def find(self, volume_lps: Volume, run: CaseRun) -> Pancreas:
+    def find(self, volume_lps: Volume, run: RunContext) -> Pancreas:
         """Label the pancreas.
 
         Args:

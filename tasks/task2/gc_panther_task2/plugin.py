@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gc_panther.hookspecs import hookimpl
 from gc_panther.panther.options import PantherOptions
-from gc_panther.task import Interface, ModelRequirement, Runtime, Segmenter, Socket, Task
+from gc_panther.task import Interface, ModelRequirement, Predictor, Runtime, Socket, Task
 
 if TYPE_CHECKING:
     from gc_panther.case import Case
@@ -51,7 +51,7 @@ class Task2(Task):
     labels = {0: "background", 1: "tumour"}  # noqa: RUF012
     Options = PantherOptions
 
-    def load(self, runtime: Runtime) -> Segmenter:
+    def load(self, runtime: Runtime) -> Predictor:
         """Load the localizer and the ensemble."""
         from gc_panther_task2.segmenter import Task2Segmenter
 
@@ -77,7 +77,7 @@ def gc_panther_check_case(task: Task, case: Case) -> list[str]:
         return []
     from gc_panther.imaging.plausibility import scan_problems
 
-    return scan_problems(case.images[IMAGE.slug])
+    return scan_problems(case[IMAGE])
 
 
 @hookimpl
@@ -87,7 +87,7 @@ def gc_panther_warn_case(task: Task, case: Case) -> list[str]:
         return []
     from gc_panther.imaging.plausibility import ExpectedScan, scan_warnings
 
-    return scan_warnings(case.images[IMAGE.slug], ExpectedScan(KIND, VIEW_MM))
+    return scan_warnings(case[IMAGE], ExpectedScan(KIND, VIEW_MM))
 
 
 @hookimpl

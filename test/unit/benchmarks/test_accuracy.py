@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gc_panther.case import Geometry, Segmentation, Volume
+from gc_panther.case import Geometry, Result, Volume
 from gc_panther.imaging.images import write_image
+from gc_panther.task import Socket
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
@@ -44,7 +45,8 @@ class FakeTask:
             "roi": {"start_xyz": [5, 0, 0], "stop_xyz": [16, 12, 6]},
         }
         binary = (mask.array_zyx == 1).astype(np.uint8)
-        return Segmentation(Volume(binary, mask.geometry), details), 1.5
+        output = Socket("mask", "images/mask")
+        return Result({output: Volume(binary, mask.geometry)}, details), 1.5
 
 
 @pytest.fixture

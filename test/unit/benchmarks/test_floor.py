@@ -10,7 +10,7 @@ from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.network import build_network
 from gc_panther.nnunet.options import NnUNetOptions
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 
 def test_operations_are_the_convolutions(tiny_model_folder):
@@ -68,7 +68,7 @@ def test_passes_are_counted_and_timed(tiny_model_folder, write_volume, tmp_path)
     passes.run()
     passes.run()
     assert passes.backend == "torch"
-    windows = passes.ensemble.predict(volume, CaseRun()).facts["windows"]
+    windows = passes.ensemble.predict(volume, RunContext()).facts["windows"]
     assert passes.count == windows * 2 ** len(model.mirroring_axes) * len(model.checkpoints)
     assert len(passes.seconds) == 2
     assert min(passes.seconds) > 0

@@ -6,7 +6,7 @@ import pytest
 from gc_panther.case import Geometry, Volume
 from gc_panther.panther import tumour as module
 from gc_panther.panther.tumour import segment_tumour
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 TUMOUR = 2
 
@@ -39,7 +39,7 @@ VOLUME = Volume(np.zeros((4, 8, 8), np.float32), Geometry((8, 8, 4), (1.0, 1.0, 
 def test_only_the_tumour_s_label_is_taken():
     labels = np.zeros((4, 8, 8), np.int16)
     labels[1, 2:4, 2:4], labels[2] = TUMOUR, 1
-    tumour = segment_tumour(FakeEnsemble(labels), VOLUME, CaseRun())
+    tumour = segment_tumour(FakeEnsemble(labels), VOLUME, RunContext())
     assert tumour.mask_zyx.dtype == np.uint8
     assert np.array_equal(tumour.mask_zyx, labels == TUMOUR)
     assert tumour.details == {"folds": [0, 1], "empty_mask": "no"}
@@ -56,7 +56,7 @@ def no_tumour():
 
 
 def test_an_empty_mask_becomes_the_most_probable_component(no_tumour):
-    tumour = segment_tumour(no_tumour, VOLUME, CaseRun())
+    tumour = segment_tumour(no_tumour, VOLUME, RunContext())
     assert tumour.mask_zyx.dtype == np.uint8
     assert set(np.unique(tumour.mask_zyx)) == {0, 1}
     assert tumour.mask_zyx[1:3, 5:7, 5:7].all()
@@ -73,12 +73,12 @@ def test_a_single_invented_voxel_is_one_voxel():
     probability = np.full((4, 8, 8), 0.01, np.float32)
     probability[2, 3, 3] = 0.4
     empty = FakeEnsemble(np.zeros((4, 8, 8), np.uint8), probability)
-    (warning,) = segment_tumour(empty, VOLUME, CaseRun()).warnings
+    (warning,) = segment_tumour(empty, VOLUME, RunContext()).warnings
     assert "(1 voxel, 0.001 mL)" in warning
 
 
 def test_an_empty_mask_is_kept_on_request(no_tumour):
-    tumour = segment_tumour(no_tumour, VOLUME, CaseRun(), keep_empty=True)
+    tumour = segment_tumour(no_tumour, VOLUME, RunContext(), keep_empty=True)
     assert not tumour.mask_zyx.any()
     assert tumour.details["empty_mask"] == "kept empty"
     assert tumour.warnings == ("The networks found no tumour: the mask is empty",)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gc_panther.errors import InputError
-from gc_panther.platform.inputs import find_inputs
+from gc_panther.imaging.images import read_image
+from gc_panther.platform.inputs import find_inputs, read_case
 from gc_panther.task import Interface, Socket, Task
+
+A, B, MASK = Socket("a", "images/a"), Socket("b", "images/b"), Socket("m", "images/m")
 
 
 class TwoInterfaces(Task):
     name = "two"
     title = "Two interfaces"
-    interfaces = (
-        Interface((Socket("a", "images/a"),), (Socket("m", "images/m"),)),
-        Interface((Socket("a", "images/a"), Socket("b", "images/b")), (Socket("m", "images/m"),)),
-    )
+    interfaces = (Interface((A,), (MASK,)), Interface((A, B), (MASK,)))
     models = ()
 
     def load(self, runtime: Any) -> Any:
@@ -58,8 +60,25 @@ def test_old_and_new_entries_are_read(tmp_path: Path, key: str) -> None:
 def test_without_inputs_json_the_folders_of_the_task_are_looked_for(tmp_path: Path) -> None:
     put(tmp_path, None, "images/a/some.case.mha")
     files = find_inputs(tmp_path, TwoInterfaces())
-    assert files.interface.key == ("a",)
+    assert files.images.keys() == {"a"}
     assert files.name == "some.case"
+
+
+def test_a_case_is_read_with_its_name_its_images_and_where_they_came_from(
+    tmp_path: Path, write_volume: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    image = {"pk": "u", "name": "patient.nii.gz"}
+    put(tmp_path, [entry("a", "images/a", image=image)])
+    file = write_volume(tmp_path / "images/a/u.mha")
+    with caplog.at_level("INFO", "gc_panther.platform.inputs"):
+        case = read_case(tmp_path, TwoInterfaces())
+    assert (case.name, case.sources) == ("patient", {"a": file})
+    assert case[A].geometry == read_image(file).geometry
+    assert np.array_equal(case[A].array_zyx, read_image(file).array_zyx)
+    assert caplog.messages == ["case patient: a 7×6×5 voxels at 1.5×1.25×3 mm"]
+    file.write_bytes(b"no pixels")
+    with pytest.raises(InputError, match="damaged, incomplete or cannot be read"):
+        read_case(tmp_path, TwoInterfaces())
 
 
 def test_without_inputs_json_an_interface_needs_all_its_folders(tmp_path: Path) -> None:
@@ -70,7 +89,7 @@ def test_without_inputs_json_an_interface_needs_all_its_folders(tmp_path: Path) 
     with pytest.raises(InputError, match=r"neither inputs\.json .*\(expected: a \+ b\)"):
         find_inputs(tmp_path, Pair())
     put(tmp_path, None, "images/b/y.mha")
-    assert find_inputs(tmp_path, Pair()).interface.key == ("a", "b")
+    assert find_inputs(tmp_path, Pair()).images.keys() == {"a", "b"}
 
 
 @pytest.mark.parametrize("image", [None, {"pk": "u"}, {"pk": "u", "name": ""}])
@@ -89,7 +108,6 @@ def test_the_interface_is_chosen_by_all_slugs(tmp_path: Path) -> None:
         "images/b/2.tif",
     )
     files = find_inputs(tmp_path, TwoInterfaces())
-    assert files.interface.key == ("a", "b")
     assert {slug: path.name for slug, path in files.images.items()} == {"a": "1.mha", "b": "2.tif"}
 
 

@@ -17,7 +17,7 @@ from gc_panther.imaging.orientation import to_lps
 from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.nnunet.training.dataset import LabelledCase
 from gc_panther.nnunet.training.workspace import Workspace
-from gc_panther.task import CaseRun, Runtime
+from gc_panther.task import RunContext, Runtime
 
 ROOT = Path(__file__).parents[3]
 MODEL = ROOT / "resources" / "mrsegmentator"
@@ -54,7 +54,7 @@ def test_crops_are_what_inference_would_segment(case, tmp_path, caplog, engine_i
     assert "without tumour (left out): 10901" in caplog.messages[-1]
 
     runtime = Runtime("cpu", NnUNetOptions(), {LOCALIZER_MODEL.name: MODEL}, tmp_path)
-    region = find_region(to_lps(read_image(case.image)), Localizer(runtime), CaseRun())
+    region = find_region(to_lps(read_image(case.image)), Localizer(runtime), RunContext())
     image, cut = read_image(made[0].image), read_image(made[0].label)
     assert region.found
     assert region.volume.array_zyx.size < read_image(case.image).array_zyx.size

@@ -12,7 +12,7 @@ from gc_panther.imaging.orientation import from_lps, lps_geometry, to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.panther import tumour
 from gc_panther.panther.options import PantherOptions
-from gc_panther.task import CaseRun, Runtime
+from gc_panther.task import RunContext, Runtime
 
 ORDERS = [
     np.eye(3)[:, order] * signs
@@ -80,7 +80,7 @@ def image_of(direction, *, pancreas=60.0, tumour=100.0):
 
 
 def segment(segmenter, image):
-    return segmenter.segment(Case("a case", {"abdominal-t2-mri": image}), CaseRun())
+    return segmenter.predict(Case("a case", {"abdominal-t2-mri": image}), RunContext())
 
 
 @pytest.mark.parametrize("direction", ORDERS)

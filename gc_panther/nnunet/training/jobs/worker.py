@@ -254,7 +254,7 @@ def predict(job: PredictJob) -> None:
     from gc_panther.nnunet.inference.ensemble import Ensemble
     from gc_panther.nnunet.model.folder import open_model_folder
     from gc_panther.nnunet.options import NnUNetOptions
-    from gc_panther.task import CaseRun
+    from gc_panther.task import RunContext
 
     torch.set_num_threads(job.threads)
     missing = [images for images in job.images if not images.label.is_file()]
@@ -266,7 +266,7 @@ def predict(job: PredictJob) -> None:
     for number, images in enumerate(missing, start=1):
         start = time.monotonic()
         volume = read_image(images.image)
-        labels = ensemble.predict(to_lps(volume), CaseRun()).labels_zyx
+        labels = ensemble.predict(to_lps(volume), RunContext()).labels_zyx
         images.label.parent.mkdir(parents=True, exist_ok=True)
         write_image(Volume(from_lps(labels, like=volume.geometry), volume.geometry), images.label)
         seconds = time.monotonic() - start

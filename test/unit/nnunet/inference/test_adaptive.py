@@ -23,7 +23,7 @@ from gc_panther.nnunet.inference.folds import Folds, WindowedImage
 from gc_panther.nnunet.inference.windows import mirror_combinations, window_slices
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.options import NnUNetOptions
-from gc_panther.task import CaseRun, SilentProgress
+from gc_panther.task import RunContext, SilentProgress
 
 PATCH = (8, 16, 16)
 #: Three windows side by side along the last axis, the first and last of which do not touch.
@@ -112,7 +112,7 @@ def run_fakes(*chances, values, axes=(0, 1, 2)):
         data[0, *voxel] = value
     runner, cpu = FakeRunner(chances), torch.device("cpu")
     folds = Folds(Path("model"), runner, {fold: {} for fold in range(len(chances))}, 2, cpu)
-    run = CaseRun(SilentProgress())
+    run = RunContext(SilentProgress())
     found = run_adaptively(folds, windowed(data), mirror_combinations(axes), 1, run)
     assert found.passes == runner.passes
     return found
@@ -179,7 +179,7 @@ class Counter(SilentProgress):
 def predict(folder, label=1, **options):
     options = NnUNetOptions(**{"backend": "torch", **options})
     loaded, counter = Ensemble(folder, device="cpu", options=options), Counter()
-    prediction = loaded.predict(IMAGE, CaseRun(counter), label=label)
+    prediction = loaded.predict(IMAGE, RunContext(counter), label=label)
     assert counter.passes == prediction.facts["passes"]
     return prediction
 

@@ -30,7 +30,7 @@ from gc_panther.nnunet.inference.precision import Choice, Trial
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.pack import write_pack
 from gc_panther.nnunet.options import NnUNetOptions
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 ARRAY = np.random.default_rng(3).integers(1, 900, (12, 20, 18)).astype(np.int16)
 IMAGE = Volume(ARRAY, Geometry((18, 20, 12), (2.0, 2.0, 4.0)))
@@ -54,7 +54,7 @@ def folder(tiny_model_folder):
 def predict(folder, backend, **options):
     options = NnUNetOptions(backend=backend, **options)
     ensemble = Ensemble(open_model_folder(folder), device="cpu", options=options)
-    return ensemble, ensemble.predict(IMAGE, CaseRun())
+    return ensemble, ensemble.predict(IMAGE, RunContext())
 
 
 @needs_openvino
@@ -99,7 +99,7 @@ def test_a_window_with_much_padding_is_as_exact_as_torchs(shape, batch):
 def test_a_second_case_finds_the_folds_compiled(folder, monkeypatch):
     ensemble, first = predict(folder, "openvino")
     monkeypatch.setattr(backends, "compile_graph", None)
-    assert np.array_equal(ensemble.predict(IMAGE, CaseRun()).probabilities, first.probabilities)
+    assert np.array_equal(ensemble.predict(IMAGE, RunContext()).probabilities, first.probabilities)
 
 
 def test_one_fold_at_a_time_holds_the_memory_of_its_passes(monkeypatch):
@@ -131,7 +131,7 @@ def test_one_fold_at_a_time_holds_the_memory_of_its_passes(monkeypatch):
 def test_large_networks_are_compiled_again(folder, monkeypatch):
     monkeypatch.setattr(backends, "_KEPT_BYTES", 10)
     ensemble, first = predict(folder, "openvino")
-    assert np.array_equal(ensemble.predict(IMAGE, CaseRun()).probabilities, first.probabilities)
+    assert np.array_equal(ensemble.predict(IMAGE, RunContext()).probabilities, first.probabilities)
 
 
 @pytest.mark.slow
@@ -419,5 +419,5 @@ def test_the_precision_and_why_are_in_the_facts(folder):
     assert prediction.facts["precision"] == "float32"
     assert "precision_reason" not in prediction.facts
     ensemble._runner.choice = Choice("float32", "half precision is wrong here")
-    facts = ensemble.predict(IMAGE, CaseRun()).facts
+    facts = ensemble.predict(IMAGE, RunContext()).facts
     assert facts["precision_reason"] == "half precision is wrong here"

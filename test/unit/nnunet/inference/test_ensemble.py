@@ -16,7 +16,7 @@ from gc_panther.nnunet.inference.backends import TorchRunner
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.options import NnUNetOptions
-from gc_panther.task import CaseRun, SilentProgress
+from gc_panther.task import RunContext, SilentProgress
 
 ARRAY = np.random.default_rng(3).integers(1, 900, (6, 14, 12)).astype(np.int16)
 IMAGE = Volume(ARRAY, Geometry((12, 14, 6), (2.0, 2.0, 4.0)))
@@ -39,7 +39,7 @@ def change_plans(folder, change):
 
 
 def test_a_prediction(folder):
-    prediction = ensemble(folder, mirroring=True).predict(IMAGE, CaseRun())
+    prediction = ensemble(folder, mirroring=True).predict(IMAGE, RunContext())
     assert prediction.labels_zyx.dtype == np.uint8
     assert prediction.labels_zyx.shape == ARRAY.shape
     assert prediction.probability_zyx(1).dtype == np.float32
@@ -60,15 +60,15 @@ def test_a_prediction(folder):
 
 
 def test_the_mean_is_that_of_the_folds(folder):
-    single = [ensemble(folder, (fold,)).predict(IMAGE, CaseRun()) for fold in (0, 1, 2)]
-    together = ensemble(folder).predict(IMAGE, CaseRun())
+    single = [ensemble(folder, (fold,)).predict(IMAGE, RunContext()) for fold in (0, 1, 2)]
+    together = ensemble(folder).predict(IMAGE, RunContext())
     mean = np.mean([prediction.probabilities for prediction in single], 0)
     assert np.allclose(together.probabilities, mean, atol=1e-6)
 
 
 def test_votes_and_their_ties(folder):
-    single = [ensemble(folder, (fold,)).predict(IMAGE, CaseRun()) for fold in (0, 1, 2)]
-    together = ensemble(folder, combine="vote").predict(IMAGE, CaseRun())
+    single = [ensemble(folder, (fold,)).predict(IMAGE, RunContext()) for fold in (0, 1, 2)]
+    together = ensemble(folder, combine="vote").predict(IMAGE, RunContext())
     votes = np.stack([sum(p.labels_zyx == label for p in single) for label in (0, 1, 2)])
     most = votes == votes.max(0)
     tied = most.sum(0) > 1
@@ -82,16 +82,18 @@ def test_votes_and_their_ties(folder):
 def test_outside_the_patient_is_background(combine, folder):
     array = np.zeros_like(ARRAY)
     array[1:5, 3:12, 2:9] = ARRAY[1:5, 3:12, 2:9]
-    prediction = ensemble(folder, combine=combine).predict(Volume(array, IMAGE.geometry), CaseRun())
+    prediction = ensemble(folder, combine=combine).predict(
+        Volume(array, IMAGE.geometry), RunContext()
+    )
     assert not prediction.labels_zyx[array == 0].any()
     assert (prediction.probability_zyx(0)[array == 0] == 1).all()
 
 
 def test_the_same_ensemble_serves_many_cases_alike(folder):
     engine = ensemble(folder)
-    first = engine.predict(IMAGE, CaseRun())
-    engine.predict(Volume(ARRAY[:3], Geometry((12, 14, 3), (1.0, 1.0, 9.0))), CaseRun())
-    again = engine.predict(IMAGE, CaseRun())
+    first = engine.predict(IMAGE, RunContext())
+    engine.predict(Volume(ARRAY[:3], Geometry((12, 14, 3), (1.0, 1.0, 9.0))), RunContext())
+    again = engine.predict(IMAGE, RunContext())
     assert np.array_equal(first.probabilities, again.probabilities)
     assert np.array_equal(ARRAY, IMAGE.array_zyx)
 
@@ -119,7 +121,7 @@ class Recorder:
 
 def test_progress_and_stages(folder):
     recorder = Recorder()
-    ensemble(folder, (0, 2), mirroring=True).predict(IMAGE, CaseRun(recorder, recorder))
+    ensemble(folder, (0, 2), mirroring=True).predict(IMAGE, RunContext(recorder, recorder))
     name = folder.name
     assert recorder.log == [
         ["finished", f"{name}: fold 1 of 2", 8, 8],
@@ -188,7 +190,7 @@ def test_networks_that_overflow(folder):
                 value.mul_(1e30)
         torch.save(checkpoint, path)
     with pytest.raises(ProcessingError, match="NaN or infinity") as caught:
-        ensemble(folder).predict(IMAGE, CaseRun())
+        ensemble(folder).predict(IMAGE, RunContext())
     assert "fold 1" in str(caught.value)
 
 
@@ -213,7 +215,7 @@ def test_out_of_memory_is_said_once_and_not_repeated(stage, error, folder, monke
     place = folds_module if hasattr(folds_module, stage) else module
     monkeypatch.setattr(place, stage, fail)
     with pytest.raises(ProcessingError, match="the machine ran out of memory"):
-        ensemble(folder).predict(IMAGE, CaseRun())
+        ensemble(folder).predict(IMAGE, RunContext())
     assert len(calls) == 1
 
 
@@ -223,7 +225,7 @@ def test_other_runtime_errors_are_not_taken_for_memory(folder, monkeypatch):
 
     monkeypatch.setattr(folds_module, "window_logits", fail)
     with pytest.raises(RuntimeError, match="a bug"):
-        ensemble(folder).predict(IMAGE, CaseRun())
+        ensemble(folder).predict(IMAGE, RunContext())
 
 
 def short_of_memory(monkeypatch, most):
@@ -249,24 +251,24 @@ def short_of_memory(monkeypatch, most):
 
 @pytest.mark.parametrize(("most", "savings"), [(8, None), (4, "4 windows"), (1, "1 window")])
 def test_a_gpu_short_of_memory_gets_fewer_windows_at_once(most, savings, folder, monkeypatch):
-    free = ensemble(folder, mirroring=True).predict(IMAGE, CaseRun())
+    free = ensemble(folder, mirroring=True).predict(IMAGE, RunContext())
     sizes = short_of_memory(monkeypatch, most)
     loaded = ensemble(folder, mirroring=True)
-    short = loaded.predict(IMAGE, CaseRun())
+    short = loaded.predict(IMAGE, RunContext())
     assert np.allclose(short.probabilities, free.probabilities, atol=1e-3)
     said = short.facts.get("out_of_memory")
     assert (said is None) if savings is None else said.startswith(savings)
     assert sum(size > most for size in sizes) == {8: 0, 4: 1, 1: 3}[most]
     # What helped is kept: nothing is tried in vain again.
     sizes.clear()
-    loaded.predict(IMAGE, CaseRun())
+    loaded.predict(IMAGE, RunContext())
     assert set(sizes) == {most}
 
 
 def test_a_gpu_without_any_memory_is_one_clear_error(folder, monkeypatch):
     sizes = short_of_memory(monkeypatch, 0)
     with pytest.raises(ProcessingError, match="the GPU ran out of memory"):
-        ensemble(folder, mirroring=True).predict(IMAGE, CaseRun())
+        ensemble(folder, mirroring=True).predict(IMAGE, RunContext())
     assert sizes == [8, 4, 2, 1]
 
 
@@ -283,14 +285,14 @@ def test_sums_move_to_the_main_memory_before_a_gpu_gives_up(folder, monkeypatch)
     monkeypatch.setattr(folds_module, "blend_windows", limited)
     loaded = ensemble(folder, (0,), mirroring=True)
     loaded._folds._sums = torch.device("meta")
-    facts = loaded.predict(IMAGE, CaseRun()).facts
+    facts = loaded.predict(IMAGE, RunContext()).facts
     assert tried == ["meta", "meta", "cpu"]
     assert facts["out_of_memory"] == "1 window at once, sums in the main memory"
 
 
 def in_time(seconds, folder, **options):
     loaded = ensemble(folder, mirroring=True, **options)
-    return loaded.predict(IMAGE, CaseRun(deadline=time.perf_counter() + seconds))
+    return loaded.predict(IMAGE, RunContext(deadline=time.perf_counter() + seconds))
 
 
 @pytest.mark.parametrize("combine", ["probabilities", "logits", "vote"])
@@ -301,12 +303,15 @@ def test_a_deadline_that_passed_leaves_one_fold_without_mirroring(combine, folde
     assert limited.facts["passes"] == limited.facts["windows"]
     left_out = "the time limit left out folds 1, 2; all mirrored copies of fold 0"
     assert left_out in limited.facts["dropped"]
-    alone = ensemble(folder, (0,), combine=combine, mirroring=False).predict(IMAGE, CaseRun())
+    alone = ensemble(folder, (0,), combine=combine, mirroring=False).predict(IMAGE, RunContext())
     assert np.array_equal(limited.labels_zyx, alone.labels_zyx)
 
 
 def test_a_deadline_far_away_changes_nothing_but_rounding(folder):
-    limited, free = in_time(1e6, folder), ensemble(folder, mirroring=True).predict(IMAGE, CaseRun())
+    limited, free = (
+        in_time(1e6, folder),
+        ensemble(folder, mirroring=True).predict(IMAGE, RunContext()),
+    )
     assert {**limited.facts, "mirrored_copies": None} == {**free.facts, "mirrored_copies": None}
     assert limited.facts["mirrored_copies"] == [8, 8, 8]
     assert np.abs(limited.probabilities - free.probabilities).max() < 2e-3
@@ -331,7 +336,7 @@ def test_folds_go_before_mirrored_copies_and_what_is_too_late_is_left_out(folder
 
     def with_limit(seconds):
         now[0] = 0.0
-        run = CaseRun(progress=Moves(), deadline=seconds)
+        run = RunContext(progress=Moves(), deadline=seconds)
         facts = loaded.predict(IMAGE, run).facts
         assert now[0] <= run.deadline
         return facts["folds"], facts["mirrored_copies"]
@@ -357,7 +362,7 @@ def test_passes_that_turn_out_slow_are_given_up(folder, monkeypatch):
 
     loaded = ensemble(folder, mirroring=True)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    facts = loaded.predict(IMAGE, CaseRun(progress=Moves(), deadline=60.0)).facts
+    facts = loaded.predict(IMAGE, RunContext(progress=Moves(), deadline=60.0)).facts
     assert facts["mirrored_copies"] == [8, 1, 1]
     # Not more than the one batch of two that was running.
     assert now[0] <= 60 + 2 * 20
@@ -376,7 +381,7 @@ def test_a_slow_first_fold_is_no_measure_of_the_others(folder, monkeypatch):
 
     loaded = ensemble(folder, mirroring=True)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    facts = loaded.predict(IMAGE, CaseRun(progress=Moves(), deadline=60.0)).facts
+    facts = loaded.predict(IMAGE, RunContext(progress=Moves(), deadline=60.0)).facts
     assert facts["mirrored_copies"] == [8, 8, 8]
     assert now[0] == 20 + 23
 

@@ -13,7 +13,7 @@ from gc_panther.nnunet.inference.windows import window_slices
 from gc_panther.nnunet.model.estimates import Grids, stages
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.options import NnUNetOptions
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 PATCH = (48, 160, 224)
 
@@ -82,7 +82,7 @@ def test_an_image_that_needs_too_much_is_refused_before_it_takes_it(
     monkeypatch.setattr(memory, "available_memory", lambda: gigabytes * 1e9)
     before = resident()
     with pytest.raises(InputError, match=match):
-        ensemble.predict(image, CaseRun())
+        ensemble.predict(image, RunContext())
     assert resident() - before < 100 << 20
 
 
@@ -95,7 +95,7 @@ def test_the_adaptive_mode_needs_memory_for_its_windows(tiny_model_folder, monke
             ensemble_module, "check_memory", lambda size, needed=needed, **_: needed.append(size)
         )
         loaded = Ensemble(folder, device="cpu", options=NnUNetOptions(mode=mode))
-        loaded.predict(volume((16, 32, 32), (2.0, 2.0, 4.0)), CaseRun(), label=label)
+        loaded.predict(volume((16, 32, 32), (2.0, 2.0, 4.0)), RunContext(), label=label)
         most[mode, label] = max(needed)
     assert most["adaptive", 1] > most["exact", 1] == most["adaptive", None]
 
@@ -103,7 +103,7 @@ def test_the_adaptive_mode_needs_memory_for_its_windows(tiny_model_folder, monke
 def test_an_image_that_fits_is_segmented(ensemble, monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 0.1e9)
     image = volume((16, 32, 32), (2.0, 2.0, 4.0))
-    assert ensemble.predict(image, CaseRun()).labels_zyx.shape == (16, 32, 32)
+    assert ensemble.predict(image, RunContext()).labels_zyx.shape == (16, 32, 32)
 
 
 def test_resampling_for_the_localizer_is_checked_as_well(monkeypatch):

@@ -12,7 +12,7 @@ from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.pack import sizes, write_pack
 from gc_panther.nnunet.options import NnUNetOptions
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_pack_gives_the_same_answer(folder, packed):
     volume = Volume(array, Geometry((12, 14, 6), (2.0, 2.0, 4.0)))
     predictions = [
         Ensemble(open_model_folder(path), device="cpu", options=NnUNetOptions()).predict(
-            volume, CaseRun()
+            volume, RunContext()
         )
         for path in (folder, packed)
     ]

@@ -26,7 +26,7 @@ from gc_panther.nnunet.training.jobs.worker import (
     watch_epochs,
 )
 from gc_panther.nnunet.training.workspace import Workspace
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 FOLDS = (0, 2)
 
@@ -55,7 +55,7 @@ def test_labels_are_the_ensembles_on_the_images_grid(image, tmp_path, tiny_model
     run(PredictJob(title="labels", model=model, folds=FOLDS, images=images))
     volume = read_image(image)
     ensemble = Ensemble(open_model_folder(model, FOLDS), device="cpu", options=NnUNetOptions())
-    expected = ensemble.predict(to_lps(volume), CaseRun()).labels_zyx
+    expected = ensemble.predict(to_lps(volume), RunContext()).labels_zyx
     written = read_image(target)
     assert np.array_equal(written.array_zyx, from_lps(expected, like=volume.geometry))
     assert written.geometry.matches(volume.geometry)
