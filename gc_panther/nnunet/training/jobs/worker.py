@@ -162,7 +162,7 @@ def prepare(job: PrepareJob) -> None:
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
-    from gc_panther.nnunet.training.dataset import write_json
+    from gc_panther.json_files import write_json
     from gc_panther.nnunet.training.models.plans import CONFIGURATION, PLANS_NAME
 
     raw = Path(nnUNet_raw) / job.dataset
