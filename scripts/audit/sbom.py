@@ -1,6 +1,6 @@
 """Writes an image's SBOM, and an audit of its Python packages.
 
-    python3 scripts/audit/bill.py gc-panther-task2 out/bill/task2 [--strict]
+    python3 scripts/audit/sbom.py gc-panther-task2 out/sbom/task2 [--strict]
 
 Writes ``sbom.cdx.json`` (CycloneDX: the Python packages by cyclonedx-py, our own distributions
 among them, the Debian packages, and the image with its digest) and ``audit.json`` (by pip-audit,
@@ -89,7 +89,7 @@ def copy_metadata(image: str, folder: Path) -> list[str]:
     return pins
 
 
-def write_bill(bin_folder: Path, environment: Path, image: str, file: Path) -> int:
+def write_sbom(bin_folder: Path, environment: Path, image: str, file: Path) -> int:
     """Write the CycloneDX document; return how many packages it lists."""
     command = [bin_folder / "cyclonedx-py", "environment", "--output-reproducible"]
     command += ["--output-file", file, environment / "bin" / "python"]
@@ -171,7 +171,7 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     bin_folder, environment = tools(), arguments.out / "environment"
     pins = copy_metadata(arguments.image, environment)
-    count = write_bill(bin_folder, environment, arguments.image, arguments.out / "sbom.cdx.json")
+    count = write_sbom(bin_folder, environment, arguments.image, arguments.out / "sbom.cdx.json")
     shutil.rmtree(environment)
     print(f"==> {count} packages: {arguments.out / 'sbom.cdx.json'}")
     found, incomplete = audit(bin_folder, pins, arguments.out / "audit.json")
