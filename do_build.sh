@@ -8,7 +8,7 @@
 #                run. The image does not start without a usable GPU (GC_PANTHER_REQUIRE_GPU=1).
 # --device cpu   a newer torch without CUDA, which is gigabytes smaller
 # --tag NAME     of the image, gc-panther-TASK if not given
-# --no-cache     every step anew: scripts/audit/compare.py tells whether two builds are the same
+# --no-cache     every step again; scripts/audit/compare.py checks whether two builds are the same
 # An image that was made from the same files with the same arguments is left unchanged.
 # BASE_IMAGE=python:3.11-slim-bookworm  another base with Python 3.11 or newer
 # TORCH_INDEX_URL=…        a further index for the torch of --device cpu; PyTorch's of CPU builds

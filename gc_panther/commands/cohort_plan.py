@@ -28,7 +28,7 @@ class Planned:
     """An image of the cohort and where its results go.
 
     Attributes:
-        name: the image's path below the cohort's folder, in printable characters, as it is in the
+        name: the image's path below the cohort's folder, in printable characters, as in the
             table.
         image: the image.
         mask: its mask.
@@ -40,12 +40,12 @@ class Planned:
 
     @property
     def report(self) -> Path:
-        """The run report beside the mask."""
+        """The run report, next to the mask."""
         return self.mask.with_name(f"{_without_ending(self.mask)}.json")
 
     @property
     def picture(self) -> Path:
-        """The picture beside the mask."""
+        """The picture, next to the mask."""
         return self.mask.with_name(f"{_without_ending(self.mask)}.png")
 
     def check(self, mask_folder: Path) -> None:

@@ -95,8 +95,8 @@ def whole_numbers(text: str, key: str, count: int | None = None) -> tuple[int, .
     return tuple(int(word) for word in words)
 
 
-def file_beside(header: Path, name: str) -> Path:
-    """The file with the pixels, which lies in the header's own folder.
+def pixel_file(header: Path, name: str) -> Path:
+    """The file with the pixels, which has to be in the header's own folder.
 
     Raises:
         FormatError: the name could be anything else than that of such a file.
