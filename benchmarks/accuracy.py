@@ -25,9 +25,10 @@ from warm import ROOT, WarmTask
 
 from gc_panther.case import Volume
 from gc_panther.imaging.images import read_image, write_image
+from gc_panther.json_files import finite
 from gc_panther.options import RunOptions
 from gc_panther.panther.evaluation.metrics import TUMOUR, CaseScore, score_volumes
-from gc_panther.panther.evaluation.tables import COLUMNS, as_document, json_safe, markdown_summary
+from gc_panther.panther.evaluation.tables import COLUMNS, as_document, markdown_summary
 from gc_panther.panther.options import PantherOptions
 from gc_panther.report.overlay import save_overlay
 from gc_panther.session import Choices
@@ -276,7 +277,7 @@ def main() -> int:
             **as_document([result.score for result in results]),
         }
     if arguments.json:
-        text = json.dumps(json_safe(document), indent=2, ensure_ascii=False)
+        text = json.dumps(finite(document), indent=2, ensure_ascii=False)
         arguments.json.write_text(text + "\n", encoding="utf-8")
     if arguments.update_docs:
         update_document(sections)

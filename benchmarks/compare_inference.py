@@ -45,11 +45,11 @@ from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import Box, crop
 from gc_panther.nnunet.device import torch_device
 from gc_panther.nnunet.inference.ensemble import Ensemble, openvino_graph
-from gc_panther.nnunet.inference.labels import tumour_label
 from gc_panther.nnunet.inference.openvino_graph import GRAPH_FILE, is_installed
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.model.pack import sizes, write_pack
 from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.panther.labels import tumour_label
 from gc_panther.task import RunContext
 
 DOCS = ROOT / "docs" / "performance.md"

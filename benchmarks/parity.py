@@ -38,10 +38,10 @@ from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import bounding_box
 from gc_panther.nnunet.device import torch_device
 from gc_panther.nnunet.inference.ensemble import Ensemble
-from gc_panther.nnunet.inference.labels import tumour_label
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.options import Backend, Combine, NnUNetOptions
 from gc_panther.options import RunOptions
+from gc_panther.panther.labels import tumour_label
 from gc_panther.session import Choices
 from gc_panther.task import RunContext, Runtime
 

@@ -34,14 +34,15 @@ from warm import ROOT
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.roi import Box, crop, paste
+from gc_panther.json_files import write_json
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.options import NnUNetOptions
-from gc_panther.nnunet.training.dataset import write_json
 from gc_panther.nnunet.training.pipeline import TrainingRequest
-from gc_panther.nnunet.training.recipe import PhantomCases, Schedule, StudentRound, load_preset
+from gc_panther.nnunet.training.recipe import Schedule, StudentRound, load_preset
 from gc_panther.panther.evaluation.metrics import TUMOUR
 from gc_panther.panther.evaluation.tables import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED
+from gc_panther.panther.training.recipe import PhantomCases
 from gc_panther.panther.tumour import segment_tumour
 from gc_panther.task import RunContext, Runtime
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from gc_panther.errors import InputError, OutputError, UserError
+from gc_panther.imaging.names import without_channel, without_ending
 
 #: Which files are images, and what their masks end in; the longest that fits counts.
 ENDINGS = {
@@ -19,8 +20,6 @@ ENDINGS = {
     ".mha": ".mha",
     ".mhd": ".mha",
 }
-#: nnU-Net's ending of a first channel.
-CHANNEL = "_0000"
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,12 @@ class Planned:
     @property
     def report(self) -> Path:
         """The run report, next to the mask."""
-        return self.mask.with_name(f"{_without_ending(self.mask)}.json")
+        return self.mask.with_name(f"{without_ending(self.mask.name)}.json")
 
     @property
     def picture(self) -> Path:
         """The picture, next to the mask."""
-        return self.mask.with_name(f"{_without_ending(self.mask)}.png")
+        return self.mask.with_name(f"{without_ending(self.mask.name)}.png")
 
     def check(self, mask_folder: Path) -> None:
         """Refuse, before any work, results that could not take their places.
@@ -72,7 +71,7 @@ class Planned:
                 )
             if os.path.isdir(target):  # noqa: PTH112 - False where the path is too long
                 raise OutputError("a folder is where the result belongs", where=target)
-        others = {_without_ending(self.mask) + ending for ending in ENDINGS.values()}
+        others = {without_ending(self.mask.name) + ending for ending in ENDINGS.values()}
         for other in sorted(others - {self.mask.name}):
             if os.path.lexists(self.mask.with_name(other)):
                 raise OutputError(
@@ -166,14 +165,9 @@ def _is_file(path: Path) -> bool:
 
 def _result_name(path: PurePath) -> str:
     """An image's name without ending and channel."""
-    bare = _without_ending(path) or path.name
-    return bare.removesuffix(CHANNEL) or bare
+    return without_channel(without_ending(path.name) if _ending(path) else path.name)
 
 
 def _ending(path: PurePath) -> str:
     """Which of :data:`ENDINGS` a file has, or nothing."""
     return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
-
-
-def _without_ending(path: PurePath) -> str:
-    return path.name[: len(path.name) - len(_ending(path))]

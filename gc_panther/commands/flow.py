@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from gc_panther.case import Case, Result
 from gc_panther.files import StagedFiles, staged_files
-from gc_panther.platform.outputs import as_json
+from gc_panther.json_files import as_json
 from gc_panther.progress import shown_progress
 from gc_panther.session import Session
 

@@ -16,6 +16,7 @@ from gc_panther.commands.flow import process
 from gc_panther.errors import UserError
 from gc_panther.files import StagedFiles, check_distinct, check_target
 from gc_panther.imaging.images import check_mask_ending, check_mask_format, read_image
+from gc_panther.imaging.names import without_ending
 from gc_panther.platform.outputs import encode_image, encode_picture
 from gc_panther.session import Choices, Session, check_sockets, errors_notified
 from gc_panther.settings import Settings
@@ -141,7 +142,7 @@ def read_case(slug: str, image_path: Path) -> Case:
         Interrupted: a signal asked the work to stop.
     """
     interruption.check()
-    return Case(_stem(image_path), {slug: read_image(image_path)}, {slug: image_path})
+    return Case(without_ending(image_path.name), {slug: read_image(image_path)}, {slug: image_path})
 
 
 def check_targets(
@@ -162,7 +163,3 @@ def check_targets(
     if picture is not None and picture.suffix.lower() != ".png":
         raise UserError("pictures are PNG files", where=picture, fix="Let its name end in .png")
     check_mask_ending(mask)
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").rsplit(".", 1)[0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from gc_panther.case import Geometry, Volume
 from gc_panther.nnunet.inference.ensemble import Ensemble
-from gc_panther.nnunet.inference.labels import most_probable_component, tumour_label
+from gc_panther.panther.labels import most_probable_component, tumour_label
 from gc_panther.task import RunContext
 from gc_panther.text import count
 

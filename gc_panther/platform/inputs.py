@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from gc_panther.case import Case
 from gc_panther.errors import InputError
 from gc_panther.imaging.images import read_image
+from gc_panther.imaging.names import without_ending
 from gc_panther.task import Interface, Socket, Task
 
 logger = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ def _find_inputs(folder: Path, task: Task) -> InputFiles:
         if socket.kind == "Image"
     }
     name = Path(original).name or next(iter(images.values())).name
-    return InputFiles(images, _stem(name))
+    return InputFiles(images, _shown(name))
 
 
 def _read_entries(folder: Path) -> list[tuple[SocketEntry, ImageEntry | None]] | None:
@@ -246,7 +247,7 @@ def _check_file(folder: Path, file: Path) -> None:
         raise InputError("this is not a regular file", where=file, fix="Copy the file there")
 
 
-def _stem(name: str) -> str:
-    """The file's name without its ending, ``.nii.gz`` included, as it can be shown on a line."""
-    stem = name.removesuffix(".gz").rsplit(".", 1)[0] or name
+def _shown(name: str) -> str:
+    """The file's name without its ending, as it can be shown on a line."""
+    stem = without_ending(name)
     return "".join(sign if sign.isprintable() else "_" for sign in stem)[:_LONGEST_NAME]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,8 @@ from gc_panther.case import Case, Geometry, Result, Volume
 from gc_panther.errors import OutputError
 from gc_panther.files import StagedFiles, check_distinct, check_target
 from gc_panther.imaging import images
+from gc_panther.imaging.names import image_ending
+from gc_panther.json_files import as_json
 from gc_panther.task import Socket, Task
 
 RESULTS_FILE = "results.json"
@@ -183,7 +183,7 @@ def encode_image(volume: Volume, path: Path, scratch: Path) -> bytes:
     Raises:
         OutputError: the format is unknown, or the folder for temporary files cannot be written.
     """
-    return images.encode_image(volume, images.image_ending(path), scratch=scratch)
+    return images.encode_image(volume, image_ending(path), scratch=scratch)
 
 
 def encode_picture(draw: Callable[[Path], object], scratch: Path) -> bytes:
@@ -273,20 +273,3 @@ class _Result(BaseModel):
     """An entry of ``results.json``, as far as it is read here."""
 
     outputs: list[_Output]
-
-
-def as_json(value: Any) -> bytes:
-    """JSON as UTF-8; NaN and infinities become null, and what is not Unicode its escape."""
-    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n".encode(errors="backslashreplace")
-
-
-def finite(value: Any) -> Any:
-    """The value with None in place of every NaN and infinity, tuples as lists."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [finite(item) for item in value]
-    return value

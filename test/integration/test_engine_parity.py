@@ -17,9 +17,9 @@ from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.roi import bounding_box, crop
 from gc_panther.nnunet.inference import backends
 from gc_panther.nnunet.inference.ensemble import Ensemble
-from gc_panther.nnunet.inference.labels import tumour_label
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.panther.labels import tumour_label
 from gc_panther.settings import bundled_resources
 from gc_panther.task import RunContext
 

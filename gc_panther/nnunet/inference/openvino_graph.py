@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from gc_panther.errors import ProcessingError, WeightsError
+from gc_panther.files import whole_file
 from gc_panther.settings import cache_folder
 
 if TYPE_CHECKING:
@@ -284,10 +285,8 @@ def find_graph(
             logger.warning("the OpenVINO graph %s is unusable and is made again: %s", file, error)
     graph = convert(network, patch)
     try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=cached.parent, delete=False) as part:
-            part.write(graph.model_dump_json())
-        Path(part.name).replace(cached)
+        with whole_file(cached) as kept:
+            kept.write(graph.model_dump_json().encode())
     except OSError:
         # Nothing can be kept there, as in a container: it is converted again next time.
         logger.debug("no OpenVINO graph can be kept in %s", cached.parent)

@@ -10,7 +10,8 @@ from gc_panther.model_identity import ModelIdentity
 from gc_panther.nnunet.inference.ensemble import openvino_graph
 from gc_panther.nnunet.inference.openvino_graph import GRAPH_FILE, is_installed
 from gc_panther.nnunet.model.folder import ModelFolder
-from gc_panther.nnunet.model.pack import PackManifest, write_pack
+from gc_panther.nnunet.model.manifest import PackManifest
+from gc_panther.nnunet.model.pack import write_pack
 
 log = logging.getLogger(__name__)
 

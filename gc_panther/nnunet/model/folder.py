@@ -1,6 +1,6 @@
 """Reads nnU-Net model folders, and refuses what is incomplete or unsafe.
 
-Three layouts are known: weights packs (:mod:`gc_panther.nnunet.model.pack`), nnU-Net's own
+Three layouts are known: weights packs (:mod:`gc_panther.nnunet.model.manifest`), nnU-Net's own
 folders::
 
     plans.json  dataset.json  fold_0/checkpoint_final.pth  fold_1/checkpoint_final.pth  …
@@ -33,7 +33,7 @@ from gc_panther.nnunet.model.documents import (
     resolved_configuration,
     validated,
 )
-from gc_panther.nnunet.model.pack import (
+from gc_panther.nnunet.model.manifest import (
     PackManifest,
     read_manifest,
     read_packed_weights,

@@ -11,8 +11,6 @@ from gc_panther.errors import PluginError
 if TYPE_CHECKING:
     import pluggy
 
-    from gc_panther.panther.data.layout import DataLayout
-
 #: nnU-Net's presets of residual encoder U-Nets, by the size of GPU they are planned for.
 ResEnc = Literal["M", "L", "XL"]
 
@@ -26,7 +24,8 @@ class TrainingRequest:
         work: folder for data sets, preprocessed data and checkpoints; kept between runs, finished
             stages in it are not repeated.
         export: folder that receives the finished model folders, one per model requirement.
-        data: folder in PANTHER's layout, or None to make phantoms where the preset says so.
+        data: folder of training data in the task's layout, or None for those that the preset
+            makes.
         splits: the folds' cases in nnU-Net's ``splits_final.json`` format, or None to draw them.
         start_from: model folder of an earlier task to fine-tune from, or None for the default.
         device: torch's name of the device.
@@ -60,12 +59,10 @@ class TrainingPipeline(Protocol):
     Attributes:
         task: its name.
         presets: names of the recipes it ships.
-        layout: what its data are called and hold.
     """
 
     task: str
     presets: tuple[str, ...]
-    layout: DataLayout
 
     def train(self, request: TrainingRequest) -> tuple[Path, ...]:
         """Run every stage that is not finished yet; return the exported model folders."""

@@ -94,28 +94,6 @@ class Network(Section):
         return self
 
 
-class PhantomCases(Section):
-    """Synthetic cases, made by ``gc_panther.panther.phantom``.
-
-    Attributes:
-        task: whose geometry and contrast.
-        cases: how many.
-        seed: the phantom's seed; no test uses the same.
-        contrast: another contrast than the task's own.
-        varied: other patients, fields of view and voxels than the task's protocol has.
-        spacing_xyz: another voxel size than the task's own, mm; the field of view stays.
-        unlabelled: further images without labels, for the rounds of students.
-    """
-
-    task: Literal["task1", "task2"]
-    cases: Positive
-    seed: Annotated[int, Field(ge=0)]
-    contrast: Literal["t1", "t2", "mixed", "random"] | None = None
-    varied: bool = False
-    spacing_xyz: tuple[Millimetres, Millimetres, Millimetres] | None = None
-    unlabelled: Annotated[int, Field(ge=0)] = 0
-
-
 class Recipe(Section):
     """What every task's recipe has.
 
@@ -123,24 +101,10 @@ class Recipe(Section):
         seed: of weights, batches and splits.
         folds: number of networks, one per part of the cross-validation.
         schedule: training of each fold.
-        phantoms: the data, where the user gives none.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
     folds: Annotated[int, Field(ge=2, le=20)]
-    schedule: Schedule
-    phantoms: PhantomCases | None = None
-
-
-class WarmUp(Section):
-    """A round of training on further phantoms; the last round's network starts every fold.
-
-    Attributes:
-        phantoms: the round's cases, none of them in any fold.
-        schedule: of the round, which starts from the round before.
-    """
-
-    phantoms: PhantomCases
     schedule: Schedule
 
 

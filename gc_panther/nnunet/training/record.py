@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from gc_panther.errors import UserError
+from gc_panther.json_files import write_json
 from gc_panther.model_identity import IDENTITY_FILE
-from gc_panther.nnunet.training.dataset import write_json
 from gc_panther.nnunet.training.pipeline import TrainingRequest
 from gc_panther.nnunet.training.recipe import Recipe
 from gc_panther.text import count

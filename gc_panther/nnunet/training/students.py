@@ -6,14 +6,13 @@ noise is nnU-Net's augmentation, which the teachers' labels have not seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from gc_panther.errors import InputError
-from gc_panther.nnunet.training.dataset import CHANNEL_SUFFIX, UNLABELLED, LabelledCase, patient_of
+from gc_panther.nnunet.training.dataset import LabelledCase
 from gc_panther.nnunet.training.jobs.worker import Images, PredictJob
 from gc_panther.nnunet.training.workspace import Workspace
 from gc_panther.text import count
@@ -40,37 +39,6 @@ class PseudoLabels:
             f"{count(len(self.cases), 'pseudo-labelled case')}, "
             f"{len(self.dropped)} dropped as pure background"
         )
-
-
-def unlabelled_images(folder: Path, labelled: Iterable[str]) -> dict[str, Path]:
-    """The images of a folder in PANTHER's layout that have no labels, by case name.
-
-    Args:
-        folder: holds ``ImagesTr_unlabeled/<name>_0000.mha``.
-        labelled: names of the labelled cases.
-
-    Raises:
-        InputError: there are none, or one of them is labelled as well.
-    """
-    images = {
-        path.name.removesuffix(".mha").removesuffix(CHANNEL_SUFFIX): path
-        for path in sorted((folder / UNLABELLED).glob("*.mha"))
-        if not path.name.startswith(".")
-    }
-    if not images:
-        raise InputError(
-            "there are no unlabelled images for the students",
-            where=folder / UNLABELLED,
-            fix="Add them, or leave the students out with --labelled-only",
-        )
-    both = sorted(images.keys() & set(labelled))
-    if both:
-        raise InputError(
-            f"labelled cases are among the unlabelled ones ({', '.join(both[:5])})",
-            where=folder / UNLABELLED,
-            fix="Remove them there",
-        )
-    return images
 
 
 def label_images(
@@ -128,24 +96,3 @@ def pseudo_labels(images: Mapping[str, Path], folder: Path) -> PseudoLabels:
         else:
             dropped.append(name)
     return PseudoLabels(tuple(cases), tuple(dropped))
-
-
-def student_splits(
-    splits: Sequence[Mapping[str, Sequence[str]]], pseudo: Iterable[str]
-) -> list[dict[str, list[str]]]:
-    """The teachers' cross-validation, with the pseudo-labelled cases to train on.
-
-    They are never in the validation part, and a fold does not learn from a patient of its
-    validation part either.
-
-    Args:
-        splits: nnU-Net's ``splits_final.json``.
-        pseudo: names of the pseudo-labelled cases.
-    """
-    names = sorted(pseudo)
-    extended = []
-    for split in splits:
-        held = {patient_of(name) for name in split["val"]}
-        further = [name for name in names if patient_of(name) not in held]
-        extended.append({"train": sorted([*split["train"], *further]), "val": list(split["val"])})
-    return extended

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from gc_panther.nnunet.training.dataset import write_json
-from gc_panther.nnunet.training.jobs.engine import Engine, LocalEngine, Process, make_engine
+from gc_panther.errors import UserError
+from gc_panther.json_files import write_json
+from gc_panther.nnunet.training.jobs.engine import Engine, LocalEngine, Process
 from gc_panther.nnunet.training.jobs.worker import AnyJob, TrainJob
 from gc_panther.nnunet.training.models.checkpoints import FINAL
 from gc_panther.nnunet.training.pipeline import TrainingRequest
@@ -178,3 +179,24 @@ class Workspace:
 
     def _final_checkpoint(self, job: TrainJob) -> Path:
         return self.results(job.dataset, job.trainer) / f"fold_{job.fold}" / FINAL
+
+
+def make_engine(name: str, folder: Path, jobs: int, device: str) -> Engine:
+    """The engine of a name.
+
+    Args:
+        name: ``local`` or ``ray``.
+        folder: in which all processes work.
+        jobs: how many may run on a machine at the same time.
+        device: torch's name.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name == "local":
+        return LocalEngine(jobs, device)
+    if name == "ray":
+        from gc_panther.nnunet.training.jobs.ray_engine import RayEngine
+
+        return RayEngine(folder, jobs)
+    raise UserError(f"there is no engine {name!r}", fix="Known: local, ray")

@@ -46,10 +46,22 @@ def import_(
 
 
 def _layout(task: str) -> DataLayout:
+    """The layout that a task's training declares as its ``layout``.
+
+    Raises:
+        PluginError: it declares none, or nothing trains the task.
+    """
+    from gc_panther.errors import PluginError
     from gc_panther.nnunet.training.pipeline import find_pipeline
+    from gc_panther.panther.data.layout import DataLayout
     from gc_panther.plugins import create_plugin_manager
 
-    return find_pipeline(create_plugin_manager(), task).layout
+    layout = getattr(find_pipeline(create_plugin_manager(), task), "layout", None)
+    if not isinstance(layout, DataLayout):
+        raise PluginError(
+            f"the training data of {task!r} are not in PANTHER's layout", fix="Name another --task"
+        )
+    return layout
 
 
 def _checked(data: Path, layout: DataLayout) -> tuple[Content, list[Finding]]:

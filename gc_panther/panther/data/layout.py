@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Literal
 
 from gc_panther.errors import InputError
+from gc_panther.files import whole_folder
 from gc_panther.findings import Finding
+from gc_panther.imaging.names import CHANNEL
 from gc_panther.imaging.plausibility import ExpectedScan
-from gc_panther.nnunet.training.dataset import CHANNEL_SUFFIX, UNLABELLED, write_json
+from gc_panther.json_files import write_json
 
 ENDING = ".mha"
-IMAGES, LABELS = "ImagesTr", "LabelsTr"
+IMAGES, LABELS, UNLABELLED = "ImagesTr", "LabelsTr", "ImagesTr_unlabeled"
 #: How a file comes into the raw data set, the cheapest first.
 Transfer = Literal["hard link", "symbolic link", "copy"]
 
@@ -75,7 +77,7 @@ def list_content(folder: Path, layout: DataLayout) -> tuple[Content, list[Findin
         What is there, and what is wrong with names and pairs.
 
     Raises:
-        InputError: it is no folder.
+        InputError: it is not a folder.
     """
     if not folder.is_dir():
         raise InputError("there is no such folder", where=folder, fix="Check the path")
@@ -83,9 +85,9 @@ def list_content(folder: Path, layout: DataLayout) -> tuple[Content, list[Findin
     parts = {
         part: dict(_named(folder, part, suffix, layout, problems))
         for part, suffix in (
-            (IMAGES, CHANNEL_SUFFIX),
+            (IMAGES, CHANNEL),
             (LABELS, ""),
-            (UNLABELLED, CHANNEL_SUFFIX),
+            (UNLABELLED, CHANNEL),
         )
     }
     images, labels, unlabelled = parts.values()
@@ -98,7 +100,7 @@ def list_content(folder: Path, layout: DataLayout) -> tuple[Content, list[Findin
         problems.append(Finding(file, "fail", "the image has no label map", fix))
     for name in sorted(labels.keys() - images.keys()):
         file = str(labels[name].relative_to(folder))
-        fix = f"Add {IMAGES}/{name}{CHANNEL_SUFFIX}{ENDING}, or remove it"
+        fix = f"Add {IMAGES}/{name}{CHANNEL}{ENDING}, or remove it"
         problems.append(Finding(file, "fail", "the label map has no image", fix))
     for name in sorted(unlabelled.keys() & images.keys()):
         file = str(unlabelled[name].relative_to(folder))
@@ -115,7 +117,7 @@ def data_files(folder: Path, layout: DataLayout, *, unlabelled: bool) -> dict[st
         unlabelled: whether the unlabelled images are used, too.
 
     Raises:
-        InputError: it is no folder.
+        InputError: it is not a folder.
     """
     content, _ = list_content(folder, layout)
     parts = [content.images, content.labels, *([content.unlabelled] if unlabelled else [])]
@@ -142,27 +144,24 @@ def import_data(content: Content, layout: DataLayout, out: Path) -> tuple[Path, 
         raise InputError(
             "the data set exists", where=target, fix="Remove it, or choose another OUT"
         )
-    part = out / f".{layout.dataset}.part"
-    if part.exists():
-        shutil.rmtree(part)
     ways: set[Transfer] = set()
-    for folder, files, suffix in (
-        ("imagesTr", content.images, CHANNEL_SUFFIX),
-        ("labelsTr", content.labels, ""),
-        ("imagesUn", content.unlabelled, CHANNEL_SUFFIX),
-    ):
-        for name, path in files.items():
-            place = part / folder / f"{name}{suffix}{ENDING}"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            ways.add(_bring(path, place))
     document = {
         "channel_names": {"0": "MR"},
         "labels": dict(layout.labels),
         "numTraining": len(content.images),
         "file_ending": ENDING,
     }
-    write_json(part / "dataset.json", document)
-    part.rename(target)
+    with whole_folder(target) as part:
+        for folder, files, suffix in (
+            ("imagesTr", content.images, CHANNEL),
+            ("labelsTr", content.labels, ""),
+            ("imagesUn", content.unlabelled, CHANNEL),
+        ):
+            for name, path in files.items():
+                place = part / folder / f"{name}{suffix}{ENDING}"
+                place.parent.mkdir(exist_ok=True)
+                ways.add(_bring(path, place))
+        write_json(part / "dataset.json", document)
     order: tuple[Transfer, ...] = ("copy", "symbolic link", "hard link")
     return target, next(way for way in order if way in ways)
 

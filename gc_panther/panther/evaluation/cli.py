@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from gc_panther.errors import InputError
+from gc_panther.imaging.names import without_channel, without_ending
 
-#: Endings a mask may have; the case's name is what stands before.
+#: Endings a mask may have.
 ENDINGS = (".mha", ".mhd", ".nii.gz", ".nii", ".nrrd")
-#: nnU-Net's ending of a first channel, which predictions made from images may still carry.
-CHANNEL = "_0000"
 LISTED_AT_MOST = 10
 
 
@@ -53,7 +52,7 @@ def evaluate(
 
     from gc_panther.imaging.images import read_image
     from gc_panther.panther.evaluation.metrics import score_volumes
-    from gc_panther.panther.evaluation.tables import terminal_table, write_csv, write_json
+    from gc_panther.panther.evaluation.tables import terminal_table, write_csv, write_scores
 
     scores = [
         score_volumes(
@@ -68,7 +67,7 @@ def evaluate(
         for case, prediction, reference in match_cases(predictions, references)
     ]
     if json_file:
-        write_json(json_file, scores, challenge_compatible=challenge_compatible)
+        write_scores(json_file, scores, challenge_compatible=challenge_compatible)
     if csv_file:
         write_csv(csv_file, scores)
     Console(markup=False).print(terminal_table(scores))
@@ -90,12 +89,13 @@ def match_cases(predictions: Path, references: Path) -> list[tuple[str, Path, Pa
             where=f"{predictions} and {references}",
         )
     if predictions.is_file():
-        return [(_case_name(references), predictions, references)]
+        return [(without_ending(references.name), predictions, references)]
 
     expected = _masks(references)
     given = _masks(predictions)
     for name in sorted(given.keys() - expected.keys()):
-        plain = name.removesuffix(CHANNEL)
+        # Predictions made from images may still carry the channel.
+        plain = without_channel(name)
         if plain not in given:
             given[plain] = given.pop(name)
     problems = [
@@ -120,7 +120,7 @@ def _masks(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if not path.name.lower().endswith(ENDINGS):
             continue
-        name = _case_name(path)
+        name = without_ending(path.name)
         if name in masks:
             raise InputError(
                 f"two files for the case {name}",
@@ -131,13 +131,6 @@ def _masks(folder: Path) -> dict[str, Path]:
     if not masks:
         raise InputError(f"there are no masks ({', '.join(ENDINGS)})", where=folder)
     return masks
-
-
-def _case_name(path: Path) -> str:
-    for ending in ENDINGS:
-        if path.name.lower().endswith(ending):
-            return path.name[: -len(ending)]
-    return path.stem
 
 
 def _listed(names: list[str]) -> str:

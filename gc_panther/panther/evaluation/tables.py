@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gc_panther.files import whole_file
+from gc_panther.json_files import as_json, finite
 from gc_panther.panther.evaluation.metrics import CaseScore
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ def as_document(
 ) -> dict[str, Any]:
     """Return cases and summary as JSON-compatible data; NaN and infinities become None."""
     summary = summarise(scores)
-    return json_safe(
+    return finite(
         {
             "challenge_compatible": challenge_compatible,
             "cases": [asdict(score) for score in scores],
@@ -135,30 +137,20 @@ def as_document(
     )
 
 
-def json_safe(value: Any) -> Any:
-    """Return ``value`` with every NaN and infinity, at any depth, replaced by None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: json_safe(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_safe(item) for item in value]
-    return value
-
-
-def write_json(path: Path, scores: Sequence[CaseScore], *, challenge_compatible: bool) -> None:
+def write_scores(path: Path, scores: Sequence[CaseScore], *, challenge_compatible: bool) -> None:
     """Write :func:`as_document` to ``path``."""
-    document = as_document(scores, challenge_compatible=challenge_compatible)
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    with whole_file(path) as file:
+        file.write(as_json(as_document(scores, challenge_compatible=challenge_compatible)))
 
 
 def write_csv(path: Path, scores: Sequence[CaseScore]) -> None:
     """Write one row per case, full precision, the attributes of :class:`CaseScore` as header."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(CaseScore)])
-        writer.writeheader()
-        writer.writerows(asdict(score) for score in scores)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [field.name for field in fields(CaseScore)])
+    writer.writeheader()
+    writer.writerows(asdict(score) for score in scores)
+    with whole_file(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def terminal_table(scores: Sequence[CaseScore], *, title: str = "") -> Table:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 
+from gc_panther.case import Volume
 from gc_panther.errors import UserError
+from gc_panther.imaging.images import write_image
+from gc_panther.imaging.names import channel_file
+from gc_panther.json_files import write_json
 from gc_panther.panther.phantom.generate import (
     PHANTOM_VERSION,
     PROTOCOLS,
-    Phantom,
     generate_phantom,
 )
 from gc_panther.processes import end_with_parent
 
 #: First patient number of each task, as in PANTHER's own file names.
 FIRST_PATIENT = {"task1": 10000, "task2": 10303}
+#: Noise does not compress; higher levels only take longer.
+COMPRESSION = 2
 NOTE = "Synthetic data from gc_panther's digital phantom. No patient data. Not for clinical use."
 
 
@@ -47,35 +50,17 @@ def case_name(task: str, case: int) -> str:
     return f"{patient}_0001" if task == "task1" else f"{patient}"
 
 
-def to_image(array_zyx: np.ndarray, phantom: Phantom) -> sitk.Image:
-    """A SimpleITK image of one of the phantom's arrays, on the phantom's grid."""
-    image = sitk.GetImageFromArray(array_zyx)
-    image.SetSpacing(phantom.spacing_xyz)
-    image.SetOrigin(phantom.origin_xyz)
-    image.SetDirection(phantom.direction)
-    return image
-
-
-def write_image(image: sitk.Image, path: Path) -> None:
-    """Write a compressed MetaImage under a temporary name and rename it."""
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        # Level 2: noise doesn't compress, higher levels only take longer.
-        sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=2)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def make_case(job: Job) -> dict[str, Any]:
     """Generate one case, write its files, return its entry for ``phantoms.json``."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     phantom = generate_phantom(job.task, job.seed, case=job.case, **dict(job.options))
-    write_image(to_image(phantom.image_zyx, phantom), job.out / job.images / f"{job.name}_0000.mha")
+    files = {f"{job.images}/{channel_file(job.name)}": phantom.image_zyx}
     if job.labelled:
-        write_image(to_image(phantom.label_zyx, phantom), job.out / "LabelsTr" / f"{job.name}.mha")
+        files[f"LabelsTr/{job.name}.mha"] = phantom.label_zyx
     if job.organs and job.labelled:
-        write_image(to_image(phantom.organs_zyx, phantom), job.out / "OrgansTr" / f"{job.name}.mha")
+        files[f"OrgansTr/{job.name}.mha"] = phantom.organs_zyx
+    for file, array_zyx in files.items():
+        write_image(Volume(array_zyx, phantom.geometry), job.out / file, level=COMPRESSION)
     return {"name": job.name, "folder": job.images, **phantom.facts}
 
 
@@ -151,9 +136,7 @@ def make_dataset(
         "seed": seed,
         "cases": entries,
     }
-    temporary = out / ".phantoms.json.part"
-    temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(out / "phantoms.json")
+    write_json(out / "phantoms.json", summary)
     return entries
 
 

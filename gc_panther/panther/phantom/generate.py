@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gc_panther.panther.phantom.anatomy import Anatomy, draw_anatomy
+from gc_panther.case import Geometry
+from gc_panther.panther.phantom.anatomy.patient import Anatomy, draw_anatomy
 from gc_panther.panther.phantom.artefacts import add_rician_noise, bias_field, to_integers
 from gc_panther.panther.phantom.fields import SmoothField
 from gc_panther.panther.phantom.labels import PANCREAS, TUMOUR
@@ -75,6 +76,12 @@ class Phantom:
     origin_xyz: tuple[float, float, float]
     direction: tuple[float, ...]
     facts: dict[str, Any]
+
+    @property
+    def geometry(self) -> Geometry:
+        """The grid of all three arrays."""
+        z, y, x = self.image_zyx.shape
+        return Geometry((x, y, z), self.spacing_xyz, self.origin_xyz, self.direction)
 
 
 def generate_phantom(

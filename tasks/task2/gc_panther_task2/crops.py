@@ -15,10 +15,12 @@ import numpy as np
 from gc_panther.case import Volume
 from gc_panther.errors import UserError
 from gc_panther.imaging.images import read_image, write_image
+from gc_panther.imaging.names import channel_file
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.roi import Box, bounding_box, crop
+from gc_panther.json_files import write_json
 from gc_panther.nnunet.options import NnUNetOptions
-from gc_panther.nnunet.training.dataset import LabelledCase, write_json
+from gc_panther.nnunet.training.dataset import LabelledCase
 from gc_panther.nnunet.training.jobs.worker import CallJob
 from gc_panther.nnunet.training.students import SHARES
 from gc_panther.nnunet.training.workspace import Workspace
@@ -242,7 +244,7 @@ def _target(case: LabelledCase, raw: Path) -> LabelledCase:
     """Where a case's crop is."""
     return replace(
         case,
-        image=raw / "imagesTr" / f"{case.name}_0000.mha",
+        image=raw / "imagesTr" / channel_file(case.name),
         label=raw / "labelsTr" / f"{case.name}.mha",
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from gc_panther.errors import OutputError, UserError
 from gc_panther.files import staged_files
 from gc_panther.imaging.images import read_image
 from gc_panther.platform.outputs import (
-    as_json,
     check_mask,
     check_output_folder,
     check_outputs,
@@ -187,15 +185,3 @@ def test_other_files_in_the_output_are_not_deleted_but_refused(tmp_path: Path) -
     with pytest.raises(OutputError, match=r"other files \(other.mha\)"):
         check_output_folder(tmp_path, "m.mha")
     assert (tmp_path / "other.mha").exists()
-
-
-def test_json_is_utf8_and_has_no_nan() -> None:
-    text = as_json([{"größe": float("nan"), "b": (1, 0.5, float("-inf"))}]).decode("utf-8")
-    assert json.loads(text) == [{"größe": None, "b": [1, 0.5, None]}]
-    assert "größe" in text
-    assert text.endswith("]\n")
-
-
-def test_a_file_name_that_is_not_unicode_is_escaped_in_json() -> None:
-    name = os.fsdecode(b"scan\xff.mha")
-    assert json.loads(as_json([name]).decode("utf-8")) == [name]

@@ -12,8 +12,9 @@ from gc_panther_task2.training import ALL_LABELS, LABELS, Task2Recipe, Task2Trai
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from gc_panther.errors import UserError
+from gc_panther.json_files import write_json
 from gc_panther.nnunet.model.folder import open_model_folder
-from gc_panther.nnunet.training.dataset import LabelledCase, write_json
+from gc_panther.nnunet.training.dataset import LabelledCase
 from gc_panther.nnunet.training.models.plans import CONFIGURATION, make_plans, network_of_plans
 from gc_panther.nnunet.training.models.transfer import HEADS
 from gc_panther.nnunet.training.pipeline import TrainingRequest

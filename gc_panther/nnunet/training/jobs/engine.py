@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from gc_panther.errors import DeviceError, ProcessingError, UserError
+from gc_panther.errors import DeviceError, ProcessingError
 from gc_panther.processes import Children, Ending
 from gc_panther.settings import child_environment, visible_gpus
 
@@ -105,27 +105,6 @@ class LocalEngine:
             )
         count = max(self.jobs, len(gpus))
         return [{"CUDA_VISIBLE_DEVICES": gpus[n % len(gpus)]} for n in range(count)]
-
-
-def make_engine(name: str, folder: Path, jobs: int, device: str) -> Engine:
-    """The engine of a name.
-
-    Args:
-        name: ``local`` or ``ray``.
-        folder: in which all processes work.
-        jobs: how many may run on a machine at the same time.
-        device: torch's name.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    if name == "local":
-        return LocalEngine(jobs, device)
-    if name == "ray":
-        from gc_panther.nnunet.training.jobs.ray_engine import RayEngine
-
-        return RayEngine(folder, jobs)
-    raise UserError(f"there is no engine {name!r}", fix="Known: local, ray")
 
 
 def run_here(

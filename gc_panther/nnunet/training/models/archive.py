@@ -19,7 +19,7 @@ LEVEL = 1
 def write_archive(models: Mapping[str, Path], path: Path) -> Path:
     """Pack model folders into one ``.tar.gz``; the same folders give the same bytes.
 
-    Each becomes a weights pack (:mod:`gc_panther.nnunet.model.pack`) at the archive's top level.
+    Each becomes a weights pack at the archive's top level.
 
     Args:
         models: model folders by the name that the task looks them up by.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gc_panther.errors import ProcessingError
+from gc_panther.files import whole_folder
+from gc_panther.json_files import write_json
 from gc_panther.model_identity import IDENTITY_FILE, ModelIdentity
 from gc_panther.nnunet.model.folder import read_checkpoint
-from gc_panther.nnunet.training.dataset import write_json
 from gc_panther.nnunet.training.models.checkpoints import read_whole
 from gc_panther.nnunet.training.models.transfer import HEADS
 from gc_panther.text import count
@@ -52,10 +52,6 @@ def export_model(
     Raises:
         ProcessingError: a checkpoint is missing or holds weights that are not finite.
     """
-    part = out.with_name(f".{out.name}.part")
-    if part.exists():
-        shutil.rmtree(part)
-    part.mkdir(parents=True)
     plans = json.loads((results / "plans.json").read_text(encoding="utf-8"))
     dataset = json.loads((results / "dataset.json").read_text(encoding="utf-8"))
     # The paths of the training images mean nothing elsewhere.
@@ -64,21 +60,15 @@ def export_model(
     if labels is not None:
         outputs = {value: labels[name] for name, value in dataset["labels"].items()}
         dataset["labels"] = dict(labels)
-    write_json(part / "plans.json", plans)
-    write_json(part / "dataset.json", dataset)
-    for fold in folds:
-        _export_checkpoint(results, fold, part, plans, dataset, outputs)
-    for name, document in (extra or {}).items():
-        write_json(part / name, document)
-    (part / MODEL_CARD).write_text(card, encoding="utf-8")
-    write_json(part / IDENTITY_FILE, (identity or ModelIdentity()).model_dump())
-    old = out.with_name(f".{out.name}.old")
-    # Of a run that was interrupted here.
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    part.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(out, replace=True) as part:
+        write_json(part / "plans.json", plans)
+        write_json(part / "dataset.json", dataset)
+        for fold in folds:
+            _export_checkpoint(results, fold, part, plans, dataset, outputs)
+        for name, document in (extra or {}).items():
+            write_json(part / name, document)
+        (part / MODEL_CARD).write_text(card, encoding="utf-8")
+        write_json(part / IDENTITY_FILE, (identity or ModelIdentity()).model_dump())
     return out
 
 
@@ -177,7 +167,7 @@ def _commit() -> str:
 
 
 def describe_splits(splits: Sequence[Mapping[str, Sequence[str]]]) -> str:
-    """One line for a model card, by which two cross-validations can be told apart."""
+    """One line for a model card, that distinguishes two cross-validations."""
     text = json.dumps([{part: sorted(split[part]) for part in split} for split in splits])
     *others, last = (len(split["val"]) for split in splits)
     sizes = ", ".join([*map(str, others), count(last, "case")])

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gc_panther.errors import WeightsError
-from gc_panther.nnunet.inference.labels import tumour_label
 from gc_panther.nnunet.model.documents import resolved_configuration
 from gc_panther.nnunet.training.models.transfer import require_fit
 
@@ -66,20 +65,6 @@ def require_same_network(
             fix="Start from a model of the same network and preprocessing, or leave --from out",
         )
     _require_tensors(model, configuration)
-
-
-def same_labels(model: ModelFolder, labels: Mapping[str, int]) -> bool:
-    """Whether a model's segmentation heads are those of a training's labels.
-
-    Args:
-        model: to start from.
-        labels: values by name, of which ``tumour`` is one.
-    """
-    try:
-        return len(model.labels) == len(labels) and tumour_label(model) == labels["tumour"]
-    # None of its labels is a tumour.
-    except WeightsError:
-        return False
 
 
 def _differences(own: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[str]:

@@ -32,7 +32,6 @@ def test_a_good_recipe_keeps_nnunets_defaults():
         ("epochs: 2 -> epoch: 2", "schedule.epoch"),
         ("folds: 3 -> folds: 1", "folds"),
         ("folds: 3 -> folds: 3\ncolour: red", "colour"),
-        ("folds: 3 -> phantoms: {task: task9, cases: 1, seed: 0}", "phantoms.task"),
         ("0.01} -> 0.01, augmentation: wild}", "schedule.augmentation"),
         # Keys of earlier versions.
         ("0.01} -> 0.01, precision: bfloat16}", "schedule.precision"),

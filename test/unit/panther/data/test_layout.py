@@ -2,6 +2,7 @@ import json
 import tempfile
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from gc_panther.errors import InputError
+from gc_panther.errors import InputError, PluginError
 from gc_panther.panther.data import cli as data_cli
 from gc_panther.panther.data import layout as panther_data
 from gc_panther.panther.data.checks import check_before_training, check_data
@@ -246,6 +247,14 @@ def test_the_commands(data, tmp_path):
     assert result.exit_code == 0
     assert "3 labelled and 1 unlabelled case in" in result.stdout
     assert (tmp_path / "raw" / "Dataset101_PantherTask1" / "dataset.json").is_file()
+
+
+def test_a_task_whose_training_has_another_layout(data, monkeypatch):
+    pipeline = SimpleNamespace(task="task1", presets=())
+    monkeypatch.setattr("gc_panther.nnunet.training.pipeline.find_pipeline", lambda *_: pipeline)
+    result = invoke("check", data)
+    assert isinstance(result.exception, PluginError)
+    assert "'task1' are not in PANTHER's layout" in str(result.exception)
 
 
 @pytest.mark.parametrize(("damage", "what"), FAULTS)

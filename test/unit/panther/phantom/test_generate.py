@@ -7,7 +7,8 @@ import pytest
 from scipy.ndimage import binary_dilation, label
 
 from gc_panther.panther.phantom import generate_phantom
-from gc_panther.panther.phantom.anatomy import DIAMETER_MM, POSITIONS, draw_anatomy
+from gc_panther.panther.phantom.anatomy.pancreas import DIAMETER_MM, POSITIONS
+from gc_panther.panther.phantom.anatomy.patient import draw_anatomy
 from gc_panther.panther.phantom.generate import PROTOCOLS, _draw_grid, _draw_placement
 from gc_panther.panther.phantom.labels import ORGANS
 

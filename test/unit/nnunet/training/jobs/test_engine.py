@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gc_panther.errors import DeviceError, UserError
-from gc_panther.nnunet.training.jobs.engine import LocalEngine, Process, make_engine
+from gc_panther.nnunet.training.jobs.engine import LocalEngine, Process
+from gc_panther.nnunet.training.workspace import make_engine
 from gc_panther.settings import visible_gpus
 
 #: What a process of these tests does, by its first argument.

@@ -11,10 +11,10 @@ from gc_panther.case import Geometry, Volume
 from gc_panther.errors import ProcessingError
 from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import from_lps, to_lps
+from gc_panther.json_files import write_json
 from gc_panther.nnunet.inference.ensemble import Ensemble
 from gc_panther.nnunet.model.folder import open_model_folder
 from gc_panther.nnunet.options import NnUNetOptions
-from gc_panther.nnunet.training.dataset import write_json
 from gc_panther.nnunet.training.jobs.lock import locked
 from gc_panther.nnunet.training.jobs.worker import (
     CallJob,

@@ -89,7 +89,7 @@ def test_an_export_says_what_it_is(results, tmp_path):
 
 def test_what_an_interrupted_export_left_is_no_obstacle(results, tmp_path):
     out = tmp_path / "out" / "task1"
-    for name in ("task1", ".task1.part", ".task1.old"):
+    for name in ("task1", ".task1.part", ".task1.earlier"):
         (out.parent / name / "fold_9").mkdir(parents=True)
     export_model(results, [0], out, card="card")
     assert [path.name for path in out.parent.iterdir()] == ["task1"]

@@ -4,21 +4,11 @@ import re
 
 import numpy as np
 import pytest
-import torch
 
-from gc_panther.nnunet.training import validation
+from gc_panther.nnunet.training.cross_validation import HeldOut, draw_curves
 from gc_panther.nnunet.training.dataset import LabelledCase
-from gc_panther.nnunet.training.validation import (
-    PICTURES,
-    FoldScore,
-    Picture,
-    curves_of,
-    draw_curves,
-    write_report,
-)
 from gc_panther.panther.evaluation.metrics import CaseScore
-
-EPOCHS = 3
+from gc_panther.panther.training.report import PICTURES, FoldScore, Picture, write_report
 
 
 def case(number, dice, *, empty=False):
@@ -58,7 +48,7 @@ def test_the_page_holds_everything_and_begins_with_the_worst(tmp_path):
     assert re.findall(r'src="(.{22})', page) == ["data:image/png;base64,"]
     assert "http" not in page
     assert "0.450<br>" in page
-    assert "1 predictions are empty" in page
+    assert "1 prediction is empty." in page
     listed = re.findall(r"(1000\d_0001) \(fold (\d)\)", page)
     assert listed == [
         ("10002_0001", "0"),
@@ -84,7 +74,11 @@ def test_the_worst_cases_are_shown_with_both_outlines(tmp_path, write_volume, mo
     monkeypatch.setattr("gc_panther.report.overlay.draw_overlay", draw)
     scores = [case(number, number / 10) for number in range(PICTURES + 2)]
     pictures = [
-        Picture(score, LabelledCase(score.score.case, image, reference), predicted, 3)
+        Picture(
+            score,
+            HeldOut(score.fold, LabelledCase(score.score.case, image, reference), predicted),
+            3,
+        )
         for score in reversed(scores)
     ]
     write_report(tmp_path / "out", "task1", scores, CURVES, pictures)
@@ -92,38 +86,3 @@ def test_the_worst_cases_are_shown_with_both_outlines(tmp_path, write_volume, mo
         f"1000{n}_0001, fold {n % 2}: Dice {n / 10:.3f}" for n in range(PICTURES)
     ]
     assert {sums for _, *sums in map(list, drawn) for sums in [tuple(sums)]} == {(18, 18)}
-
-
-def test_curves_are_nnunets(tmp_path):
-    logged = {
-        "train_losses": [np.float32(1.0), np.float32(0.5), np.float32(0.25)],
-        "val_losses": [1.5, 1.0, 0.5],
-        "dice_per_class_or_region": [[0.0, 0.2], [np.nan, 0.4], [np.nan, np.nan]],
-    }
-    logged = {name: np.asarray(values).tolist() for name, values in logged.items()}
-    (tmp_path / "fold_0").mkdir()
-    content = {"network_weights": {}, "logging": logged}
-    torch.save(content, tmp_path / "fold_0" / "checkpoint_final.pth")
-    (curves,) = curves_of(tmp_path, 1)
-    assert curves == {
-        "train_losses": [1.0, 0.5, 0.25],
-        "val_losses": [1.5, 1.0, 0.5],
-        "pseudo_dice": pytest.approx([0.1, 0.4, 0.0]),
-    }
-
-
-def test_every_fold_has_its_curves():
-    losses, dice = draw_curves(CURVES).axes
-    assert len(losses.lines) == 2 * len(CURVES)
-    assert [line.get_ydata().tolist() for line in dice.lines] == [[0, 0.3, 0.6]] * 2
-
-
-def test_a_label_map_older_than_its_network_is_forgotten(tmp_path):
-    label, checkpoint = tmp_path / "label.mha", tmp_path / "checkpoint_final.pth"
-    checkpoint.touch()
-    label.touch()
-    validation._forget_older(label, checkpoint)
-    assert label.is_file()
-    checkpoint.write_bytes(b"trained again")
-    validation._forget_older(label, checkpoint)
-    assert not label.is_file()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from gc_panther.errors import WeightsError
@@ -39,6 +41,20 @@ def tumour_label(model: ModelFolder) -> int:
             fix="Name one label 'tumour' in dataset.json",
         )
     return candidates[0]
+
+
+def same_labels(model: ModelFolder, labels: Mapping[str, int]) -> bool:
+    """Whether a model's segmentation heads are those of a training's labels.
+
+    Args:
+        model: to start from.
+        labels: values by name, of which ``tumour`` is one.
+    """
+    try:
+        return len(model.labels) == len(labels) and tumour_label(model) == labels["tumour"]
+    # None of its labels is a tumour.
+    except WeightsError:
+        return False
 
 
 def most_probable_component(probability_zyx: np.ndarray) -> np.ndarray:

@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from tiny_models import LABELS, write_model
 
 from gc_panther.errors import WeightsError
-from gc_panther.nnunet.inference.labels import MAX_SHARE, most_probable_component, tumour_label
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.panther.labels import (
+    MAX_SHARE,
+    most_probable_component,
+    same_labels,
+    tumour_label,
+)
 
 
 def model(*names):
@@ -43,6 +50,21 @@ def test_a_model_without_one_tumour_is_refused(names):
     with pytest.raises(WeightsError, match="can be the tumour") as caught:
         tumour_label(model(*names))
     assert names[1] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "same"),
+    [
+        (LABELS, True),
+        ({"background": 0, "PDAC lesion": 1, "pancreas": 2}, True),
+        ({"background": 0, "pancreas": 1, "tumour": 2}, False),
+        ({"background": 0, "tumour": 1}, False),
+        ({"background": 0, "liver": 1, "spleen": 2}, False),
+    ],
+)
+def test_heads_are_the_same_where_the_tumour_has_its_number(tmp_path, labels, same):
+    model = open_model_folder(write_model(tmp_path / "m", labels=labels))
+    assert same_labels(model, LABELS) is same
 
 
 def test_the_component_with_most_probability_is_kept():

@@ -5,12 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gc_panther.errors import InputError
-from gc_panther.nnunet.training.dataset import (
-    make_splits,
-    panther_cases,
-    read_splits,
-    write_raw_dataset,
-)
+from gc_panther.nnunet.training.splits import make_splits, read_splits, student_splits
+
+
+def patient_of(name):
+    return name.split("_")[0]
 
 
 @given(
@@ -25,10 +24,10 @@ def test_splits_are_deterministic_disjoint_and_keep_patients_together(
     names = [f"{10000 + p}_{s:04d}" for p in range(patients) for s in range(studies)]
     if patients < folds:
         with pytest.raises(InputError):
-            make_splits(names, folds, seed)
+            make_splits(names, folds, seed, patient_of=patient_of)
         return
-    splits = make_splits(names, folds, seed)
-    assert splits == make_splits(reversed(names), folds, seed)
+    splits = make_splits(names, folds, seed, patient_of=patient_of)
+    assert splits == make_splits(reversed(names), folds, seed, patient_of=patient_of)
     assert sorted(name for split in splits for name in split["val"]) == sorted(names)
     for split in splits:
         assert sorted(split["train"] + split["val"]) == sorted(names)
@@ -38,40 +37,16 @@ def test_splits_are_deterministic_disjoint_and_keep_patients_together(
 
 def test_another_seed_gives_another_split():
     names = [str(n) for n in range(20)]
-    assert make_splits(names, 5, 1) != make_splits(names, 5, 2)
+    one, other = (make_splits(names, 5, seed, patient_of=str) for seed in (1, 2))
+    assert one != other
 
 
-def panther_folder(root, images, labels):
-    for folder, names in (("ImagesTr", images), ("LabelsTr", labels)):
-        (root / folder).mkdir(parents=True)
-        for name in names:
-            (root / folder / name).touch()
-    return root
-
-
-def test_panthers_layout_is_read_by_name(tmp_path):
-    folder = panther_folder(
-        tmp_path,
-        ["10001_0001_0000.mha", "10000_0001_0000.mha"],
-        ["10000_0001.mha", "10001_0001.mha"],
-    )
-    cases = panther_cases(folder)
-    assert [case.name for case in cases] == ["10000_0001", "10001_0001"]
-    write_raw_dataset(tmp_path / "raw", cases, {"background": 0, "tumour": 1})
-    document = json.loads((tmp_path / "raw" / "dataset.json").read_text())
-    assert document["numTraining"] == 2
-    assert document["dataset"]["10000_0001"]["images"] == [str(cases[0].image)]
-
-
-def test_an_image_without_labels_is_named(tmp_path):
-    panther_folder(tmp_path, ["10000_0001_0000.mha"], [])
-    with pytest.raises(InputError, match="10000_0001"):
-        panther_cases(tmp_path)
-
-
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match="ImagesTr"):
-        panther_cases(tmp_path)
+def test_where_each_case_is_a_patient_only_the_number_of_cases_counts():
+    names = ["a_1", "a_2", "a_3"]
+    with pytest.raises(InputError, match="1 patient cannot"):
+        make_splits(names, 3, 0, patient_of=patient_of)
+    splits = make_splits(names, 3, 0, patient_of=str)
+    assert sorted(split["val"] for split in splits) == [[name] for name in names]
 
 
 NAMES = ["10000_0001", "10000_0002", "10001_0001", "10002_0001"]
@@ -84,7 +59,7 @@ def fold(train, val):
 def test_splits_come_from_a_file(tmp_path):
     folds = [fold(NAMES[:2], NAMES[2:]), fold(NAMES[2:3], NAMES[:2])]
     (tmp_path / "splits_final.json").write_text(json.dumps(folds))
-    assert read_splits(tmp_path / "splits_final.json", NAMES, 2) == folds
+    assert read_splits(tmp_path / "splits_final.json", NAMES, 2, patient_of=patient_of) == folds
 
 
 @pytest.mark.parametrize(
@@ -104,11 +79,34 @@ def test_splits_that_cannot_be_used_say_why(document, reason, tmp_path):
     path = tmp_path / "splits.json"
     path.write_text(document)
     with pytest.raises(InputError, match=reason) as caught:
-        read_splits(path, NAMES, 1)
+        read_splits(path, NAMES, 1, patient_of=patient_of)
     assert caught.value.where == str(path)
     assert caught.value.fix
 
 
 def test_splits_that_are_not_there_are_named(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
-        read_splits(tmp_path / "none.json", NAMES, 1)
+        read_splits(tmp_path / "none.json", NAMES, 1, patient_of=patient_of)
+
+
+cases = st.sets(
+    st.tuples(st.integers(10000, 10020), st.integers(1, 3)).map(lambda n: f"{n[0]}_{n[1]:04}")
+)
+
+
+@given(names=cases, pseudo=cases, folds=st.integers(2, 5), seed=st.integers(0, 9))
+def test_no_student_learns_from_a_patient_it_is_validated_on(names, pseudo, folds, seed):
+    pseudo = pseudo - names
+    if len({patient_of(name) for name in names}) < folds:
+        return
+    splits = make_splits(names, folds, seed, patient_of=patient_of)
+    extended = student_splits(splits, pseudo, patient_of=patient_of)
+    assert [split["val"] for split in extended] == [split["val"] for split in splits]
+    for before, after in zip(splits, extended, strict=True):
+        held = {patient_of(name) for name in after["val"]}
+        assert not held & {patient_of(name) for name in after["train"]}
+        assert set(before["train"]) <= set(after["train"])
+        # Nothing else is left out.
+        assert set(after["train"]) - set(before["train"]) == {
+            name for name in pseudo if patient_of(name) not in held
+        }

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gc_panther.nnunet.training.dataset import make_phantoms
 from gc_panther.nnunet.training.jobs.worker import TrainJob
 from gc_panther.nnunet.training.models.export import export_model
-from gc_panther.nnunet.training.recipe import WarmUp
 from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.panther.training.phantoms import make_phantoms
+from gc_panther.panther.training.recipe import WarmUp
 
 #: Parts the phantoms of a round are split into; one of them shows how the training goes.
 WARM_UP_FOLDS = 10

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gc_panther.nnunet.training.validation import Validation
 from gc_panther.panther.evaluation.tables import Summary, summarise
+from gc_panther.panther.training.validation import Validation
 
 
 @dataclass(frozen=True)

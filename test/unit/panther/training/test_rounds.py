@@ -15,16 +15,17 @@ from gc_panther.nnunet.training.dataset import raw_cases
 from gc_panther.nnunet.training.jobs.worker import PredictJob
 from gc_panther.nnunet.training.pipeline import TrainingRequest
 from gc_panther.nnunet.training.recipe import StudentRound
-from gc_panther.nnunet.training.rounds import (
+from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.panther.evaluation.metrics import CaseScore
+from gc_panther.panther.training.report import FoldScore
+from gc_panther.panther.training.rounds import (
     RoundResult,
     best_round,
     describe_choice,
     rounds_document,
     rounds_table,
 )
-from gc_panther.nnunet.training.validation import FoldScore, Validation
-from gc_panther.nnunet.training.workspace import Workspace
-from gc_panther.panther.evaluation.metrics import CaseScore
+from gc_panther.panther.training.validation import Validation
 
 
 def validation(tmp_path, *dice):
