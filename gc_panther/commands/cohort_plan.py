@@ -85,14 +85,14 @@ def plan_cohort(image_folder: Path, mask_folder: Path) -> list[Planned]:
     """Find the images, and say where their masks go.
 
     Raises:
-        InputError: there are no images, two would have the same mask, or the masks would lie
+        InputError: there are no images, two would have the same mask, or the masks would be
             among the images.
     """
     if not image_folder.is_dir():
         raise InputError("there is no such folder of images", where=image_folder)
     if Path(os.path.realpath(mask_folder)).is_relative_to(os.path.realpath(image_folder)):
         raise InputError(
-            "the masks would lie among the images",
+            "the masks would be among the images",
             where=mask_folder,
             fix="Give a folder outside the images'",
         )

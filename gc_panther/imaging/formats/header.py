@@ -104,5 +104,5 @@ def pixel_file(header: Path, name: str) -> Path:
     path = header.parent / name
     plain = _PLAIN_NAME.fullmatch(name) is not None and name.split()[0] != "LIST"
     if not plain or path.resolve().parent != header.parent.resolve() or not path.is_file():
-        raise FormatError(f"it wants the pixels from elsewhere, {name[:80]!r}")
+        raise FormatError(f"it refers to pixels elsewhere, {name[:80]!r}")
     return path

@@ -80,7 +80,7 @@ def read_metaimage(path: Path, check: Callable[[Header], Geometry]) -> Volume:
         if name == "LOCAL":
             pixels = _pixels(file, fields, header)
         elif path.suffix.lower() != ".mhd":
-            raise FormatError(f"it wants the pixels from elsewhere, {name[:80]!r}")
+            raise FormatError(f"it refers to pixels elsewhere, {name[:80]!r}")
         elif stored_bytes(file):
             raise FormatError(f"something follows {_PLACE}, which has to be the last line")
         else:

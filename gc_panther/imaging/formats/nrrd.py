@@ -81,7 +81,7 @@ def read_nrrd(path: Path, check: Callable[[Header], Geometry]) -> Volume:
         if name is None:
             pixels = _pixels(file, fields, header)
         elif path.suffix.lower() != ".nhdr":
-            raise FormatError(f"it wants the pixels from elsewhere, {name[:80]!r}")
+            raise FormatError(f"it refers to pixels elsewhere, {name[:80]!r}")
         elif stored_bytes(file):
             raise FormatError("something follows its header")
         else:

@@ -146,7 +146,7 @@ class NetworkArguments(Document):
         for name, value in self:
             stages = self.n_stages - (name == "n_conv_per_stage_decoder")
             if isinstance(value, list) and len(value) not in (1, stages):
-                raise ValueError(f"{name} has {len(value)} values, n_stages wants {stages}")
+                raise ValueError(f"{name} has {len(value)} values, n_stages requires {stages}")
         return self
 
     def total_strides(self) -> list[int]:
