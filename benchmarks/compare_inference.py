@@ -56,7 +56,7 @@ DOCS = ROOT / "docs" / "performance.md"
 BIN = Path(sys.executable).parent
 
 #: The stock library in one process: its documented call for files, without worker processes. What
-#: its passes take is written beside the label map.
+#: its passes take is written next to the label map.
 _SEQUENTIAL = """
 import json, pathlib, sys, time, torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -276,7 +276,7 @@ def rows(setting: Setting) -> list[Row]:
         found.append(Row(f"gc-panther, {backend}, logits", run, tumour_only=True))
     if setting.several:
         fastest = backends[-1]
-        name = f"gc-panther as it is ({fastest}, probabilities)"
+        name = f"gc-panther, default settings ({fastest}, probabilities)"
         found.append(Row(name, gc_panther("--backend", fastest), tumour_only=True))
     return found
 
@@ -364,12 +364,12 @@ def measure(found: Sequence[Row], repeats: int, scratch: Path, device: str) -> N
             if device != "cpu":
                 row.gpu_memory.append(memory.gpu_peak)
             row.labels = _labels_of(file)
-            report, told = out / "run" / "report.json", ""
+            report, stages = out / "run" / "report.json", ""
             if report.is_file():
                 row.stages.append(json.loads(report.read_text())["seconds"])
-                told = ", ".join(f"{name} {took:.1f}" for name, took in row.stages[-1].items())
+                stages = ", ".join(f"{name} {took:.1f}" for name, took in row.stages[-1].items())
             shutil.rmtree(out)
-            say(f"{repeat + 1}/{repeats} {row.name}: {row.seconds[-1]:.1f} s  {told}".rstrip())
+            say(f"{repeat + 1}/{repeats} {row.name}: {row.seconds[-1]:.1f} s  {stages}".rstrip())
 
 
 def warm_row(setting: Setting, repeats: int) -> list[dict[str, float]]:
@@ -411,8 +411,9 @@ def further_case(setting: Setting, repeats: int) -> str:
     wall = statistics.median(stages["wall"] for stages in warm)
     passes = statistics.median(stages["network"] for stages in warm)
     return (
-        f"A further case in a warm process (gc-panther as it is): {wall:.1f} s, of which the "
-        f"passes {passes:.1f} s and all else, reading the image included, {wall - passes:.1f} s."
+        f"A further case in a warm process (default settings) takes {wall:.1f} s: "
+        f"{passes:.1f} s of passes and {wall - passes:.1f} s of overhead, "
+        "including reading the image."
     )
 
 
@@ -453,8 +454,8 @@ def table(found: Sequence[Row], tumour: int, reference: int = 1) -> str:
     assert base.labels is not None
     seconds = statistics.median(base.seconds)
     gpu = any(row.gpu_memory for row in found)
-    header = ["way", "s, median (range)", "×", "passes s", "all else s", "memory GiB"]
-    header += (["GPU GiB"] if gpu else []) + ["labels that differ", "tumour Dice"]
+    header = ["command", "median (range), s", "×", "passes, s", "overhead, s", "memory, GiB"]
+    header += (["GPU, GiB"] if gpu else []) + ["labels that differ", "tumour Dice"]
     lines = [f"| {' | '.join(header)} |", "|---|" + "--:|" * (len(header) - 1)]
     for row in found:
         assert row.labels is not None
@@ -546,11 +547,11 @@ def full_size(arguments: argparse.Namespace, scratch: Path) -> str:
     one = open_model_folder(stock, folds[:1])
     half = sizes(one, write_pack(one, scratch / "half", half=True))["pack"]
     image = (arguments.image or bundled_case("task1")).resolve()
-    told = f"{len(folds)} folds, mirroring"
+    passes = f"{len(folds)} folds, mirroring"
     if not whole:
         configuration = model.plans["configurations"][model.configuration]
         volume = two_windows(image, configuration["patch_size"], configuration["spacing"])
-        image, told = scratch / "two_windows.mha", "one fold, no mirroring"
+        image, passes = scratch / "two_windows.mha", "one fold, no mirroring"
         write_image(volume, image)
     setting = Setting(
         ours, stock, image, folds, len(model.labels), arguments.device, whole, trained=False
@@ -559,7 +560,7 @@ def full_size(arguments: argparse.Namespace, scratch: Path) -> str:
     measure(found, arguments.repeats, scratch, setting.device)
     size = "×".join(map(str, read_image(image).geometry.size_xyz))
     text = (
-        f"{machine(setting.device)}. Random weights, {told}, image {size}"
+        f"{machine(setting.device)}. Random weights, {passes}, image {size}"
         f"{'' if whole else ' (two windows)'}, {arguments.repeats} interleaved repeats.\n\n"
         f"{table(found, tumour_label(model), reference=0)}\n\n"
         f"A fold's checkpoint has {checkpoint / 1e6:.1f} MB; in a pack it has "

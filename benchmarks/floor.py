@@ -140,13 +140,13 @@ def text(found: Sequence[Passes], peaks: dict[str, list[float]]) -> str:
     reached = {name: statistics.median(values) for name, values in peaks.items()}
     best = max(reached, key=lambda name: reached[name])
     scale, unit = (1e12, "TFLOP/s") if reached[best] > 1e13 else (1e9, "GFLOP/s")
-    told = ", ".join(
+    rates = ", ".join(
         f"a {name} reaches {reached[name] / scale:.0f} {unit} "
         f"({min(values) / scale:.0f}–{max(values) / scale:.0f})"
         for name, values in peaks.items()
     )
     lines = [
-        f"Here {told}; the floor is what the passes take at the {best}'s rate.",
+        f"Here {rates}; the floor is what the passes take at the {best}'s rate.",
         "",
         "| network | GFLOP per pass | passes | floor s | backend | s, median (range) | × floor |",
         "|---|--:|--:|--:|---|--:|--:|",

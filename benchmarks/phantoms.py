@@ -35,5 +35,5 @@ def phantom_files(task: str, case: int, seed: int, work: Path) -> tuple[str, Pat
 
 
 def say(*words: Any) -> None:
-    """Print a line of progress at once, beside the result on stdout."""
+    """Print a line of progress at once, apart from the result on stdout."""
     print(*words, file=sys.stderr, flush=True)

@@ -51,7 +51,7 @@ class GCPantherError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        """The whole message on one line, as it is shown on the platform's page."""
+        """The whole message on one line, as the platform's page shows it."""
         line = self.what if not self.where else f"{self.what}: {self.where}"
         if self.fix:
             line = f"{line}. {self.fix}"
@@ -135,7 +135,7 @@ def _extra_with(package: str) -> str:
 
 
 def describe(error: BaseException) -> tuple[str, int]:
-    """What to tell a person about a failure, and the exit code.
+    """The message about a failure, and the exit code.
 
     Returns:
         One sentence or two, without a line's end, and the code.

@@ -251,7 +251,7 @@ def _set_aside(path: Path) -> Path | None:
 
 
 def _hidden(path: Path, what: str) -> Path:
-    """A hidden name beside a file."""
+    """A hidden name in a file's folder."""
     name = f".{path.name}.{what}"
     if len(os.fsencode(name)) > _LONGEST_NAME:
         digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()

@@ -46,7 +46,7 @@ class Driver:
 
 @dataclass(frozen=True)
 class DeviceCheck:
-    """What a library says of a device that it would compute on.
+    """A library's check of a device that it would compute on.
 
     Attributes:
         versions: the library's version, and whatever of it has to fit the driver.

@@ -51,7 +51,7 @@ def gc_panther_device_check(task: Task, device: str, driver: Driver | None) -> D
 def gc_panther_doctor(  # type: ignore[empty-body]
     task: Task, models: Mapping[str, Path], device: Device | None
 ) -> Iterable[Finding]:
-    """Return what ``doctor`` should say of a task and its models, before the task is tried."""
+    """Return ``doctor``'s findings about a task and its models, before its trial run."""
 
 
 @hookspec
@@ -61,7 +61,7 @@ def gc_panther_check_case(task: Task, case: Case) -> Iterable[str]:  # type: ign
 
 @hookspec
 def gc_panther_warn_case(task: Task, case: Case) -> Iterable[str]:  # type: ignore[empty-body]
-    """Return what makes a case's result doubtful, one sentence each; the case is segmented."""
+    """Return what may make a case's result wrong, one sentence each; the case is segmented."""
 
 
 @hookspec

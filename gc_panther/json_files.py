@@ -1,4 +1,4 @@
-"""JSON as every part of this program writes it: what is no number becomes null."""
+"""JSON as every part of this program writes it: NaN and infinity become null."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Option:
         flag: the command line's; ``--name`` if empty, and ``--name/--no-name`` for a boolean.
             None for what only the environment sets.
         variable: the environment's; ``GC_PANTHER_NAME`` if empty.
-        inverted: the variable of a boolean says the opposite of it.
+        inverted: the variable of a boolean means the opposite.
         accepts: which values are valid, as a sentence for messages; where the type does not say.
         shown_default: the default in words.
         platform_default: the default of the commands that the platform starts (``run`` and
@@ -146,7 +146,7 @@ class Declared:
 
     @cached_property
     def accepts(self) -> str:
-        """Which values are valid, as a sentence for messages; empty if the type says nothing."""
+        """Which values are valid, as a sentence for messages; empty if it accepts any."""
         if self.option.accepts:
             return self.option.accepts
         if self.is_boolean:
@@ -159,7 +159,7 @@ class Declared:
         return ""
 
     def default(self, *, on_platform: bool = False) -> Any:
-        """The value where neither flag nor variable says anything."""
+        """The value without flag and variable."""
         if on_platform and self.option.platform_default is not None:
             return self.option.platform_default
         return self.info.get_default(call_default_factory=True)
@@ -225,7 +225,7 @@ def declared(options: type[Options]) -> Mapping[str, Declared]:
     """The options of a class, by name, those of its bases first.
 
     Raises:
-        PluginError: it is no class of options, or a boolean has a flag for one direction only.
+        PluginError: it is not a class of options, or a boolean has a flag for one direction only.
     """
     if not issubclass(options, Options):
         raise PluginError(
@@ -287,7 +287,7 @@ def read_options(
 def environment_values(
     groups: Iterable[type[Options]], environ: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """What each variable says, or the default, JSON-compatible, by the variable's name.
+    """Each variable's value, or the default, JSON-compatible, by the variable's name.
 
     A default that depends on the command is None.
 

@@ -59,7 +59,7 @@ def create_plugin_manager(
 
 @lru_cache(maxsize=4)
 def _entry_points(_path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
-    """What is installed on a search path; looked up once, as it reads every distribution."""
+    """What is installed on a search path; found once, because it reads every distribution."""
     found = metadata.entry_points(group=ENTRY_POINT_GROUP)
     return tuple(sorted(found, key=lambda entry: entry.name))
 

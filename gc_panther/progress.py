@@ -1,4 +1,4 @@
-"""How long work shows that it advances: a bar on a terminal, a few log lines elsewhere."""
+"""Progress of long work: a bar on a terminal, a few log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class InterruptibleProgress:
     """Another :class:`~gc_panther.task.Progress`, each step of which is a safe point.
 
     Args:
-        shown: is told of everything.
+        shown: notified of every step.
     """
 
     def __init__(self, shown: Progress) -> None:
@@ -67,7 +67,7 @@ class LoggedProgress:
             logger.info("%s: %d of %d", self._label, self._done, self._total)
 
     def finish(self) -> None:
-        """Nothing more to say: the next stage or the result speaks."""
+        """Does nothing: the next stage, or the result, ends this one."""
 
 
 class BarProgress:

@@ -93,7 +93,7 @@ class Session:
     Attributes:
         task: the task.
         models: what is known of each model, by name.
-        model_warnings: what has to be said with every result of these models.
+        model_warnings: warnings that accompany every result of these models.
         scratch: a folder for temporary files, removed at the end.
 
     Raises:

@@ -114,10 +114,10 @@ class RunContext:
     """What a predictor gets with each case.
 
     Attributes:
-        progress: told of each pass.
+        progress: notified of each pass.
         clock: measures the stages.
         deadline: when the predictor should be done, on :func:`time.perf_counter`'s clock; None
-            where it may take its time.
+            if there is no limit.
     """
 
     progress: Progress = field(default_factory=SilentProgress)

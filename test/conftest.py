@@ -185,7 +185,7 @@ def wait_for_end() -> Callable[[Iterable[int]], None]:
 
 @pytest.fixture
 def resident() -> Callable[[], int]:
-    """Tells this process's memory, bytes."""
+    """Measures this process's memory, bytes."""
     return lambda: int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

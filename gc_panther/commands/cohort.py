@@ -1,7 +1,7 @@
 """A folder of images: many cases, one after the other, with the networks loaded once.
 
 A mask is written under the image's own path, without nnU-Net's ``_0000``, so that the folder of
-masks has the references' names. Beside it lies the case's run report. The mask is the last of a
+masks has the references' names. The case's run report is next to it. The mask is the last of a
 case's files to appear, and its digest is in the report: a case is finished when all of its files
 are there and belong together.
 """
@@ -80,11 +80,11 @@ def cohort(
         settings: the environment.
         choices: device, weights and inference options; a time limit holds for each case.
         image_folder: searched with all its folders for files of a known ending.
-        mask_folder: gets masks, run reports and the table ``cohort.csv``, which is written anew
+        mask_folder: gets masks, run reports and the table ``cohort.csv``, which is written again
             after each case and keeps the rows of other images; made if it is missing.
         keep: leave out the images whose results are there, complete, and made of the same image
             by the same task with the same options and weights.
-        overwrite: make all masks anew; each replaces the earlier one when it is complete.
+        overwrite: make all masks again; each replaces the earlier one when it is complete.
         pictures: also write a PNG of each mask over its image.
 
     Returns:
@@ -95,7 +95,7 @@ def cohort(
         UserError: another cohort is running in the folder of masks; masks are there, and neither
             ``keep`` nor ``overwrite`` says what to do; or ``keep`` would replace a mask that this
             command has not made.
-        GCPantherError: device, weights or the folder of masks are at fault.
+        GCPantherError: the device, the weights or the folder of masks cannot be used.
     """
     check_sockets(task, manager)
     slug = image_slug(task)
@@ -107,7 +107,7 @@ def cohort(
             raise UserError(
                 f"{len(there)} of {count(len(plan), 'mask')} are already there",
                 where=mask_folder,
-                fix="--continue keeps those that still hold, --overwrite makes all masks anew",
+                fix="--continue keeps those that still hold, --overwrite makes all masks again",
             )
         with ExitStack() as stack:
             with errors_notified(manager, task):

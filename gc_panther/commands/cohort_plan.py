@@ -27,7 +27,7 @@ class Planned:
     """An image of the cohort and where its results go.
 
     Attributes:
-        name: the image's path below the cohort's folder, in printable characters, as it is in the
+        name: the image's path below the cohort's folder, in printable characters, as in the
             table.
         image: the image.
         mask: its mask.
@@ -39,12 +39,12 @@ class Planned:
 
     @property
     def report(self) -> Path:
-        """The run report beside the mask."""
+        """The run report, next to the mask."""
         return self.mask.with_name(f"{without_ending(self.mask.name)}.json")
 
     @property
     def picture(self) -> Path:
-        """The picture beside the mask."""
+        """The picture, next to the mask."""
         return self.mask.with_name(f"{without_ending(self.mask.name)}.png")
 
     def check(self, mask_folder: Path) -> None:
@@ -85,14 +85,14 @@ def plan_cohort(image_folder: Path, mask_folder: Path) -> list[Planned]:
     """Find the images, and say where their masks go.
 
     Raises:
-        InputError: there are no images, two would have the same mask, or the masks would lie
+        InputError: there are no images, two would have the same mask, or the masks would be
             among the images.
     """
     if not image_folder.is_dir():
         raise InputError("there is no such folder of images", where=image_folder)
     if Path(os.path.realpath(mask_folder)).is_relative_to(os.path.realpath(image_folder)):
         raise InputError(
-            "the masks would lie among the images",
+            "the masks would be among the images",
             where=mask_folder,
             fix="Give a folder outside the images'",
         )

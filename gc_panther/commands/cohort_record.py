@@ -151,7 +151,7 @@ def differences(record: Mapping[str, Any], recipe: Recipe) -> list[str]:
 
 
 def short_digest(record: Mapping[str, Any]) -> str:
-    """A few digits that tell masks apart which were not made in the same way of the same image."""
+    """A short digest that differs between masks of different images, tasks, options or weights."""
     made_of = {key: value for key, value in record.items() if key != "picture"}
     text = json.dumps(made_of, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:SHORT] if made_of else ""

@@ -43,7 +43,7 @@ def kept_outcomes(
         report, status = read_report(one.report), table.status(one.name)
         if _is_foreign(one, report, status):
             foreign.append(one)
-        elif reason := _why_anew(one, report, status, recipe, pictures=pictures):
+        elif reason := _why_again(one, report, status, recipe, pictures=pictures):
             reasons.setdefault(reason, []).append(one.name)
         else:
             kept[one.name] = Outcome(one.name, "kept", report)
@@ -57,7 +57,7 @@ def kept_outcomes(
         )
     logger.info("%d of %s kept", len(kept), count(len(there), "mask"))
     for reason, names in reasons.items():
-        logger.info("%s made anew (%s): %s", count(len(names), "mask"), reason, ", ".join(names))
+        logger.info("%s made again (%s): %s", count(len(names), "mask"), reason, ", ".join(names))
     return kept
 
 
@@ -74,7 +74,7 @@ def _is_foreign(one: Planned, report: dict[str, Any], status: str) -> bool:
         return True
 
 
-def _why_anew(
+def _why_again(
     one: Planned, report: dict[str, Any], status: str, recipe: Recipe, *, pictures: bool
 ) -> str:
     """Why a mask cannot be kept; empty if it can."""

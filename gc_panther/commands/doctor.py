@@ -72,7 +72,7 @@ def examine(
     interface, too.
 
     Args:
-        tasks: those whose weights are looked for, and which are tried.
+        tasks: their weights are searched for, and each is tried.
         manager: the plugins.
         settings: the environment.
         options: device and weights.
@@ -115,28 +115,28 @@ def _devices(
     """Where each task would run: they are computed by different libraries.
 
     Returns:
-        What is to be said of the device, or of each task's where they differ; and the device of
+        The findings about the device, or about each task's where they differ; and the device of
         each task that can run, by the task's name.
     """
     chosen: dict[str, Device] = {}
 
-    def look(task: Task) -> list[Finding]:
+    def check_device(task: Task) -> list[Finding]:
         chosen[task.name] = device_for(
             task, manager, options.device, require_gpu=options.require_gpu
         )
         return _about(chosen[task.name])
 
-    looked = {task.name: checked("device", partial(look, task)) for task in tasks}
-    if not looked:
+    checks = {task.name: checked("device", partial(check_device, task)) for task in tasks}
+    if not checks:
         return checked(
             "device", lambda: _about(select_device(options.device, require_gpu=options.require_gpu))
         ), chosen
-    first, *others = looked.values()
+    first, *others = checks.values()
     if all(other == first for other in others):
         return first, chosen
     return [
         replace(finding, check=f"device {name}")
-        for name, findings in looked.items()
+        for name, findings in checks.items()
         for finding in findings
     ], chosen
 
@@ -169,7 +169,7 @@ def _memory_limit() -> Finding:
 
 def _shared_memory() -> Finding:
     """For information: no process here shares memory with another."""
-    place = Path("/dev/shm")  # noqa: S108 - looked at only
+    place = Path("/dev/shm")  # noqa: S108 - read only
     if not place.is_dir():
         return Finding("shared memory", "ok", "none; none is needed")
     size = shutil.disk_usage(place).total / 2**20
@@ -251,7 +251,7 @@ def _trial(
 
 @contextmanager
 def _no_network() -> Iterator[list[str]]:
-    """Whoever looks up a host or connects to one from Python in this block gets an OSError.
+    """Looking up a host or connecting to one from Python raises OSError in this block.
 
     Yields:
         The addresses that were asked for.
@@ -287,7 +287,7 @@ def _scratch(settings: Settings) -> Finding:
 
 
 def _folder(name: str, place: Path, *, write: bool = False) -> Finding:
-    """The platform's folders exist in its containers only, so their absence is no failure."""
+    """The platform's folders exist in its containers only, so their absence is not a failure."""
     if not place.is_dir():
         return Finding(name, "ok", f"{place} is not there (needed by `run` only)")
     if not os.access(place, os.W_OK if write else os.R_OK):

@@ -35,7 +35,7 @@ class Outputs(Protocol):
             scratch: a folder for temporary files.
 
         Returns:
-            What the run report says about them.
+            Their entries in the run report.
 
         Raises:
             OutputError: a file cannot be written.

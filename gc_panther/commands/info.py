@@ -106,7 +106,7 @@ def doctor(
         Console(markup=False).print(table)
     failed = [finding.check for finding in findings if finding.failed]
     if failed:
-        raise GCPantherError(f"not ready: {', '.join(failed)}", fix="The table says what to do")
+        raise GCPantherError(f"not ready: {', '.join(failed)}", fix="See the table for what to do")
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class FileOutputs:
         mask: the mask; its ending chooses the format.
         report: where the run report goes, if anywhere.
         picture: where a PNG of the mask over the image goes, if anywhere.
-        facts: what else the run report is to say.
+        facts: further entries of the run report.
         outdated: a file that would not belong to the new result, and is removed before.
     """
 

@@ -177,7 +177,7 @@ def cohort(
         bool,
         typer.Option(
             "--overwrite",
-            help="Make all masks anew; each replaces the earlier one when it is complete.",
+            help="Make all masks again; each replaces the earlier one when it is complete.",
         ),
     ] = False,
     pictures: Annotated[

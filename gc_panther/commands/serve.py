@@ -1,8 +1,8 @@
 """``gc-panther serve``: an HTTP server that loads the networks once, for case after case.
 
 The platform asks ``GET /health`` until it gets 200, then sends ``POST /invoke`` for each case: the
-input lies in ``/input`` by then, 201 means that the output lies in ``/output``, and anything else
-is a failure.
+input is in ``/input`` by then, 201 means that the output is in ``/output``, and anything else is
+a failure.
 
 The standard library's server is enough for two paths and one client, and nothing more has to be
 audited. Requests are answered in threads, so that ``/health`` answers while a case is being
@@ -51,14 +51,14 @@ logger = logging.getLogger(__name__)
 PORT = 4743
 #: Longest silence of a client inside a request, seconds.
 CLIENT_TIMEOUT_S = 10
-#: The platform sends an empty body; more than this is no request of its kind, bytes.
+#: The platform sends an empty body; a longer body is refused, bytes.
 MAX_BODY = 1 << 16
-#: Seconds between two looks at whether a signal has come, while there is nothing to do.
+#: Seconds between two checks for a signal while the server is idle.
 POLL_S = 0.2
 
 _NUMBER = re.compile("[0-9]+")
 
-#: Segments the case that lies in the input folder; returns JSON-compatible facts.
+#: Segments the case in the input folder; returns JSON-compatible facts.
 ProcessCase = Callable[[], dict[str, Any]]
 
 
@@ -73,7 +73,7 @@ def serve(
     host: str,
     port: int,
 ) -> None:
-    """Load the networks, test them, and segment cases until the process is told to end.
+    """Load the networks, test them, and segment cases until a signal ends the process.
 
     Args:
         task: the task.
@@ -85,11 +85,11 @@ def serve(
         host: address to listen on.
         port: to listen on.
 
-    Returns at SIGTERM while nothing is being done: that is how the platform ends a server.
+    Returns at SIGTERM while the server is idle: that is how the platform ends it.
 
     Raises:
-        GCPantherError: the port cannot be had, or the networks cannot be loaded or fail the test.
-        Interrupted: a signal came while something was being done.
+        GCPantherError: the port is unavailable, or the networks cannot be loaded or fail the test.
+        Interrupted: a signal came during loading or while a case was being segmented.
     """
     check_sockets(task, manager)
     with InvokeServer(host=host, port=port) as server, ExitStack() as stack:
@@ -102,13 +102,13 @@ def serve(
 def serve_case(
     session: Session, manager: pluggy.PluginManager, input_path: Path, output_path: Path
 ) -> dict[str, Any]:
-    """Segment the case that lies in the input folder now.
+    """Segment the case in the input folder.
 
     Returns:
         Its name, and the seconds that it took.
 
     Raises:
-        GCPantherError: with what was wrong; the output folder holds no results then.
+        GCPantherError: the case failed; the output folder holds no results then.
     """
     with errors_notified(manager, session.task):
         # Whatever comes of this case: the earlier one's results are not its own.
@@ -138,7 +138,7 @@ class InvokeServer:
         port: to listen on; 0 takes a free one.
 
     Raises:
-        UserError: the port cannot be had.
+        UserError: the port is unavailable.
     """
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = PORT) -> None:
@@ -150,7 +150,7 @@ class InvokeServer:
             self._server = _Server((host, port), _handler_of(self))
         except OSError as error:
             raise UserError(
-                f"port {port} on {host} cannot be had ({error.strerror})",
+                f"port {port} on {host} is unavailable ({error.strerror})",
                 fix="Stop the other server, or choose another --port",
             ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -171,7 +171,7 @@ class InvokeServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Tell a client that still waits, and give the port back."""
+        """Answer a client that still waits, and release the port."""
         if self._current is not None:
             self._current.done.set()
         self._server.shutdown()
@@ -179,10 +179,10 @@ class InvokeServer:
         self._thread.join()
 
     def run(self, process: ProcessCase) -> None:
-        """Be healthy, and segment cases until :meth:`stop` or, without a case, until SIGTERM.
+        """Be healthy, and segment cases until :meth:`stop` or, when idle, until SIGTERM.
 
         Args:
-            process: segments the case that lies in the input folder.
+            process: segments the case in the input folder.
 
         Raises:
             Interrupted: a signal came while a case was being segmented, or SIGINT came.
@@ -248,7 +248,7 @@ class InvokeServer:
 
 
 class _Server(ThreadingHTTPServer):
-    """A server that says in a line of its log when a client is gone."""
+    """A server that logs one line when a client disconnects."""
 
     daemon_threads = True
 

@@ -193,7 +193,7 @@ def _platform_errors(submission: Submission | None) -> Iterator[None]:
         ) from error
     except gcapi.check_version.UnsupportedVersionError as error:
         raise UserError(
-            "the platform wants a newer client library", fix="Run pip install --upgrade gcapi"
+            "the platform requires a newer client library", fix="Run pip install --upgrade gcapi"
         ) from error
     except httpx.HTTPStatusError as error:
         code = error.response.status_code

@@ -120,7 +120,7 @@ def _tried(check: DeviceCheck, index: int, torch: Any) -> DeviceCheck:
     except RuntimeError as error:
         raise DeviceError(
             f"this torch cannot use its cuDNN ({str(error)[:200]})",
-            fix="Install torch anew, and take other copies of cuDNN out of LD_LIBRARY_PATH",
+            fix="Install torch again, and take other copies of cuDNN out of LD_LIBRARY_PATH",
         ) from error
     faults = convolution_faults(torch.__version__, cudnn)
     if faults.reason:

@@ -1,4 +1,4 @@
-"""What ``gc-panther doctor`` says of nnU-Net's models."""
+"""What ``gc-panther doctor`` checks of nnU-Net's models."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ Mode = Literal["exact", "adaptive"]
 
 
 def _listed(folds: Any) -> Any:
-    """The numbers of a text such as ``0,1,2``; anything else as it is."""
+    """The numbers of a text such as ``0,1,2``; anything else unchanged."""
     if not isinstance(folds, str):
         return folds
     numbers = [fold.strip() for fold in folds.split(",")]

@@ -60,7 +60,7 @@ def gc_panther_device_check(task: Task, device: str, driver: Driver | None) -> D
 def gc_panther_doctor(
     task: Task, models: Mapping[str, Path], device: Device | None
 ) -> Iterable[Finding]:
-    """Read the weights of nnU-Net's models, and say what precision they are computed in."""
+    """Read the weights of nnU-Net's models, and report in which precision they are computed."""
     from gc_panther.nnunet.doctor import examine_models
 
     return examine_models(task, models, device)

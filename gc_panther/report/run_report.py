@@ -36,7 +36,7 @@ def run_report(
         device: name, description and notes of the device.
         models: path, digest, kind, title, licence and card of each model, by name.
         options: name and value of what the user chose or left at its default.
-        versions: of the distributions that matter, None where one is not installed.
+        versions: of the relevant distributions, None where one is not installed.
         seconds: wall time of each stage, and ``total``.
     """
     geometry = result.mask.geometry

@@ -1,4 +1,4 @@
-"""Which device a task runs on: the policy, and what is said about it.
+"""Which device a task runs on: the policy, and its messages.
 
 The driver is asked what GPUs there are; the libraries that compute a task's networks, through the
 hook ``gc_panther_device_check``, whether they can use the one that was chosen.
@@ -44,7 +44,7 @@ def device_for(
     """Choose and check the device of a task.
 
     Args:
-        task: the task; plugins say what the libraries make of the device that compute it.
+        task: the task; plugins check the device with the libraries that compute it.
         manager: the plugins.
         wanted: as for :func:`select_device`.
         require_gpu: do not fall back on the CPU.

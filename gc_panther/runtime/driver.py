@@ -99,7 +99,7 @@ def visible_indices(chosen: str, uuids: Sequence[str]) -> tuple[int, ...]:
 
 
 def _gpu(nvml: ModuleType, handle: Any) -> Gpu:
-    """What NVML tells of a GPU; of one that is divided, a container may not be told its memory."""
+    """A GPU as NVML describes it; a partitioned one's memory may be unknown in a container."""
     memory = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
     capability = _asked(nvml, nvml.nvmlDeviceGetCudaComputeCapability, handle)
     return Gpu(

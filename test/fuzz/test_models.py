@@ -136,7 +136,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
 class Models:
     """A good model as a folder and as a pack, and ways to change them.
 
-    Each way writes the files of ``folder`` and tells whether the weights may differ then.
+    Each way writes the files of ``folder`` and returns whether the weights may differ then.
     """
 
     def __init__(self, raw: Path, pack: Path) -> None:
@@ -294,7 +294,7 @@ def load(folder: Path, models: Models, may_differ: bool) -> None:
     model_digest(folder)
     model = open_model_folder(folder, (0,))
     if (folder / GRAPH_FILE).is_file():
-        # The graph is made anew then.
+        # The graph is made again then.
         with contextlib.suppress(OSError, ValueError):
             Graph.model_validate_json((folder / GRAPH_FILE).read_text())
     options = NnUNetOptions(mirroring=False, backend="torch")

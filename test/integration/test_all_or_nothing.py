@@ -25,8 +25,8 @@ MASK = "output/images/toy-mask/0f0e.mha"
 
 
 @pytest.fixture
-def told(toy_plugin: Any) -> list[Any]:
-    """The errors that the plugin was told of, with the names of their cases."""
+def notified(toy_plugin: Any) -> list[Any]:
+    """The errors that the plugin was notified of, with the names of their cases."""
     errors: list[Any] = []
 
     @hookimpl
@@ -93,7 +93,7 @@ def test_a_plugin_that_fails_after_a_case_keeps_it_from_being_published(
     commands: Any,
     toy_command_line: CommandLine,
     toy_plugin: Any,
-    told: list[Any],
+    notified: list[Any],
     tmp_path: Path,
     capfd: Any,
 ) -> None:
@@ -102,7 +102,7 @@ def test_a_plugin_that_fails_after_a_case_keeps_it_from_being_published(
     assert toy_command_line(commands[command]) == 1
     assert capfd.readouterr().err == "error: the register is closed\n"
     assert written(tmp_path) == set()
-    assert told == [(error, {"run": "patient one", "predict": "scan"}[command])]
+    assert notified == [(error, {"run": "patient one", "predict": "scan"}[command])]
 
 
 def test_a_failing_prediction_leaves_the_files_of_an_earlier_one(
@@ -121,7 +121,7 @@ def test_a_disk_that_is_full_for_the_last_file_leaves_none(
     command: str,
     commands: Any,
     toy_command_line: CommandLine,
-    told: list[Any],
+    notified: list[Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: Any,
@@ -139,16 +139,16 @@ def test_a_disk_that_is_full_for_the_last_file_leaves_none(
     assert toy_command_line(commands[command]) == 1
     assert "cannot be written (No space left on device): report.json" in capfd.readouterr().err
     assert written(tmp_path) == set()
-    assert len(told) == 1
+    assert len(notified) == 1
 
 
 @pytest.mark.parametrize("command", ["run", "predict", "cohort"])
-def test_plugins_are_told_when_loading_fails(
+def test_plugins_are_notified_when_loading_fails(
     command: str,
     commands: Any,
     toy_command_line: CommandLine,
     toy_plugin: Any,
-    told: list[Any],
+    notified: list[Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -157,16 +157,16 @@ def test_plugins_are_told_when_loading_fails(
 
     (task,) = toy_plugin.hooks.gc_panther_tasks()
     monkeypatch.setattr(type(task), "load", fail)
-    # The class is made anew at each fixture; the plugin gives instances of this one.
+    # The class is made again at each fixture; the plugin gives instances of this one.
     assert toy_command_line(commands[command]) == 1
-    ((error, case),) = told
+    ((error, case),) = notified
     assert str(error) == "no network today"
     # A cohort loads the networks before it reads the first image.
     assert case == {"run": "patient one", "predict": "scan", "cohort": None}[command]
     assert written(tmp_path) == set()
 
 
-def test_a_plugin_that_fails_when_told_does_not_hide_what_went_wrong(
+def test_a_plugin_that_fails_when_notified_does_not_hide_the_first_error(
     commands: Any, toy_command_line: CommandLine, toy_plugin: Any, capfd: Any
 ) -> None:
     @hookimpl
@@ -187,7 +187,7 @@ def test_a_signal_stops_the_work_at_the_next_pass_and_nothing_is_written(
     commands: Any,
     toy_command_line: CommandLine,
     toy_plugin: Any,
-    told: list[Any],
+    notified: list[Any],
     tmp_path: Path,
     capfd: Any,
 ) -> None:
@@ -212,7 +212,7 @@ def test_a_signal_stops_the_work_at_the_next_pass_and_nothing_is_written(
     said = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated by the platform or a person"}
     assert capfd.readouterr().err.splitlines()[-1] == f"error: {said[number]}"  # type: ignore[index]
     assert written(tmp_path) == set()
-    ((error, _),) = told
+    ((error, _),) = notified
     assert isinstance(error, interruption.Interrupted)
 
 

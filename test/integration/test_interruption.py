@@ -23,7 +23,7 @@ from gc_panther.panther.training.recipe import PhantomCases, WarmUp
 pytestmark = pytest.mark.slow
 DRIVER = Path(__file__).parents[1] / "tiny_training.py"
 SUPPORT = DRIVER.parent / "support"
-#: What a run that was told to hold prints there.
+#: What a run that has to wait there prints.
 WAITS = "waits for its end"
 #: Voxels so large that a phantom is made, and a network trained on it, in no time.
 SPACING = (9.0, 9.0, 9.0)

@@ -1,4 +1,4 @@
-"""Through the doors: what a person or the platform gets for good input, and for bad."""
+"""``run`` and ``predict`` as processes: what they write for valid and for invalid input."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def test_run_writes_one_mask_and_results(
     assert result["outputs"] == [{"type": "metaio_image", "filename": "0f0e.mha"}]
     assert result["notes"] == ["a note"]
 
-    told = json.loads(report.read_text())
-    assert told["case"] == "patient one"
-    assert told["toy"] == 1
-    assert told["from"] == "a plugin"
+    written = json.loads(report.read_text())
+    assert written["case"] == "patient one"
+    assert written["toy"] == 1
+    assert written["from"] == "a plugin"
     voxels = int(mask.array_zyx.sum())
-    assert told["labels"]["foreground"]["voxels"] == voxels
-    assert told["labels"]["foreground"]["volume_mm3"] == pytest.approx(voxels * 5.625)
-    assert told["versions"]["torch"]
-    assert (told["options"]["device"], told["options"]["mirroring"]) == ("cpu", True)
-    assert told["options"]["time_limit"] is None
-    assert told["seconds"]["total"] >= told["seconds"]["segment"]
+    assert written["labels"]["foreground"]["voxels"] == voxels
+    assert written["labels"]["foreground"]["volume_mm3"] == pytest.approx(voxels * 5.625)
+    assert written["versions"]["torch"]
+    assert (written["options"]["device"], written["options"]["mirroring"]) == ("cpu", True)
+    assert written["options"]["time_limit"] is None
+    assert written["seconds"]["total"] >= written["seconds"]["segment"]
 
     calls = [name for name, *_ in toy_plugin.calls]
     assert calls == ["check", "before", "after"]
@@ -450,7 +450,7 @@ def test_weights_that_carry_code_are_refused_and_the_code_is_not_run(
     assert not mask.exists()
 
 
-def test_a_time_limit_reaches_the_segmenter(
+def test_a_time_limit_reaches_the_predictor(
     toy_command_line: CommandLine,
     toy_input: Path,
     toy_plugin: Any,

@@ -1,4 +1,4 @@
-"""The invoke door over real HTTP: health, cases one after the other, failures, and its end."""
+"""``gc-panther serve`` over real HTTP: health, cases one after the other, failures, and its end."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def files_in(folder: Path) -> list[str]:
 
 @pytest.fixture
 def served(toy_plugin: Any, toy_input: Path, tmp_path: Path) -> Iterator[SimpleNamespace]:
-    """The toy task behind a running server; ``gate`` holds its segmenter up."""
+    """The toy task behind a running server; ``gate`` holds its predictor up."""
     manager = plugins.create_plugin_manager([toy_plugin.hooks])
     task, output = plugins.find_task(manager, "toy"), tmp_path / "output"
     gate = threading.Event()
@@ -134,7 +134,7 @@ def test_each_call_segments_what_lies_in_the_input(
         (lambda s: setattr(s.plugin, "change", lambda mask: 1 / 0), 500, "internal error"),
     ],
 )
-def test_a_failure_is_told_and_the_next_case_is_served(
+def test_a_failure_is_reported_and_the_next_case_is_served(
     break_it: Callable[[Any], None], status: int, said: str, served: SimpleNamespace, capfd: Any
 ) -> None:
     served.start()
@@ -303,7 +303,7 @@ def test_an_output_that_cannot_be_written_is_one_clear_line(
     assert str(served.output) in line
 
 
-def test_plugins_are_told_when_the_networks_cannot_be_loaded(
+def test_plugins_are_notified_when_the_networks_cannot_be_loaded(
     toy_plugin: Any, toy_command_line: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> Any:
@@ -403,7 +403,7 @@ def test_what_is_not_http_does_no_harm(served: SimpleNamespace) -> None:
 
 
 def test_a_port_in_use_is_one_clear_error(served: SimpleNamespace) -> None:
-    with pytest.raises(UserError, match=f"port {served.port} .* cannot be had"):
+    with pytest.raises(UserError, match=f"port {served.port} .* is unavailable"):
         InvokeServer(port=served.port)
 
 
@@ -445,7 +445,7 @@ def test_the_self_test_runs_the_networks_and_finds_what_is_no_mask(
 ) -> None:
     served.session.self_test()
     assert len(served.plugin.runs) == 1
-    # Plugins are not told of a case that is none.
+    # Plugins are not notified of a request without a case.
     assert served.plugin.calls == []
     served.plugin.change = lambda mask: mask.astype(np.float32)
     with pytest.raises(ProcessingError, match="instead of uint8"):

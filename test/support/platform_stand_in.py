@@ -122,7 +122,7 @@ class Platform:
 
 
 def main() -> None:
-    """Run gc-panther beside the stand-in."""
+    """Run gc-panther with the stand-in."""
     from gc_panther import cli
     from gc_panther.commands import submit
 

@@ -28,14 +28,14 @@ OLD = """
 
     IMAGE = Socket(slug="old-mri", relative_path="images/old-mri")
     MASK = Socket(slug="old-mask", relative_path="images/old-mask")
-    told = []
+    notified = []
 
     class OldSegmenter:
         def segment(self, case: Case, run: CaseRun) -> Segmentation:
             image = case.images[IMAGE.slug]
             with run.within("all").clock.stage("threshold"):
                 mask = Volume((image.array_zyx > 250).astype(np.uint8), image.geometry)
-            return Segmentation(mask, details={"old": 1}, notes=("a note",), warnings=("a doubt",))
+            return Segmentation(mask, details={"old": 1}, notes=("a note",), warnings=("unusual",))
 
     class OldTask(Task):
         name, title, models = "old", "Old", ()
@@ -50,7 +50,7 @@ OLD = """
 
     @hookimpl
     def gc_panther_after_case(case, segmentation, report):
-        told.append((segmentation.mask.array_zyx.sum(), segmentation.details["old"]))
+        notified.append((segmentation.mask.array_zyx.sum(), segmentation.details["old"]))
 """
 
 
@@ -86,9 +86,9 @@ def test_an_old_plugin_runs_with_one_line_that_names_the_replacement(
     expected = read_image(image).array_zyx > 250
     assert np.array_equal(read_image(mask).array_zyx, expected)
     facts = json.loads(report.read_text())
-    assert (facts["old"], facts["notes"], facts["warnings"]) == (1, ["a note"], ["a doubt"])
+    assert (facts["old"], facts["notes"], facts["warnings"]) == (1, ["a note"], ["unusual"])
     assert "all: threshold" in facts["seconds"]
-    assert old_plugin.told == [(expected.sum(), 1)]
+    assert old_plugin.notified == [(expected.sum(), 1)]
     (line,) = [one for one in caplog.messages if "deprecated" in one]
     assert "the task old has OldSegmenter.segment" in line
     assert "predict(case, run) -> Result replaces it" in line

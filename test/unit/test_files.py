@@ -30,7 +30,7 @@ def test_a_file_holds_all_of_the_new_content_or_what_it_held(tmp_path_factory, o
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
-def test_a_full_disk_is_said_so_and_leaves_the_old_file(tmp_path):
+def test_a_full_disk_is_reported_and_leaves_the_old_file(tmp_path):
     path = tmp_path / "facts.json"
     write_json(path, {"made": 1})
     (tmp_path / ".facts.json.part").symlink_to("/dev/full")

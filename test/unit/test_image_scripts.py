@@ -48,7 +48,7 @@ def test_an_image_is_built_for_the_platform_s_gpus(checkout: Checkout) -> None:
         "REQUIRE_GPU": "1",
     }
     assert checkout.image()["org.gc-panther.device"] == "gpu"
-    assert "bill.py gc-panther-task1" in done.stdout
+    assert "sbom.py gc-panther-task1" in done.stdout
 
 
 def test_an_image_for_cpus_has_the_newer_torch_of_pytorch_s_index(checkout: Checkout) -> None:

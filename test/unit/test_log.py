@@ -49,17 +49,17 @@ def test_warnings_are_red_on_a_terminal(log, open_terminal):
     terminal = open_terminal()
     log.addHandler(log_handler())
     log.info("[plain] %s", "x" * 200)
-    log.warning("doubtful")
+    log.warning("unusual")
     plain, warning = terminal.getvalue().splitlines()
     assert plain == "[plain] " + "x" * 200
-    assert warning == "\x1b[31mdoubtful\x1b[0m"
+    assert warning == "\x1b[31munusual\x1b[0m"
 
 
 def test_no_colours_where_they_are_not_wanted(log, open_terminal):
     terminal = open_terminal(NO_COLOR="1")
     log.addHandler(log_handler())
-    log.warning("doubtful")
-    assert terminal.getvalue() == "doubtful\n"
+    log.warning("unusual")
+    assert terminal.getvalue() == "unusual\n"
 
 
 def test_a_line_is_written_above_the_bars_and_not_behind_them(log, open_terminal):
@@ -68,9 +68,9 @@ def test_a_line_is_written_above_the_bars_and_not_behind_them(log, open_terminal
     with shown_progress() as progress:
         progress.start("fold 0", 3)
         progress.advance()
-        log.warning("doubtful")
+        log.warning("unusual")
         progress.finish()
     lines = terminal.getvalue().splitlines()
-    (line,) = (line for line in lines if "doubtful" in line)
+    (line,) = (line for line in lines if "unusual" in line)
     # What precedes it on its line takes the bar away.
-    assert line.replace("\r", "").replace("\x1b[2K", "") == "doubtful"
+    assert line.replace("\r", "").replace("\x1b[2K", "") == "unusual"

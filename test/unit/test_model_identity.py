@@ -1,4 +1,4 @@
-"""What models say about themselves, and what is said where they say it wrongly."""
+"""What models say about themselves, and the errors if that is not valid."""
 
 from __future__ import annotations
 

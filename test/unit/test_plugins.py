@@ -62,7 +62,7 @@ def test_the_installed_tasks_are_found_through_entry_points() -> None:
     assert {"task1", "task2"} <= set(registered_tasks(create_plugin_manager()))
 
 
-def test_an_unknown_task_is_told_with_the_known_ones(toy_plugin: Any) -> None:
+def test_an_unknown_task_is_refused_with_the_known_ones(toy_plugin: Any) -> None:
     with pytest.raises(PluginError, match=r"no task 'nope' \(known: .*toy"):
         find_task(create_plugin_manager([toy_plugin.hooks]), "nope")
 

@@ -2,7 +2,7 @@
 
 A coarse pass, every fold over every window without mirroring, finds the windows that can hold the
 label. The full ensemble runs in those and in the neighbours that share their voxels; everything
-else keeps the coarse answer. Where the coarse pass is in doubt, or the label reaches a window that
+else keeps the coarse answer. Where the coarse pass is uncertain, or the label reaches a window that
 has only the coarse answer, the exact ensemble runs.
 """
 
@@ -20,7 +20,7 @@ from gc_panther.task import RunContext
 #: A voxel can have the label if at least one fold gives it this probability in the coarse pass. For
 #: a voxel below it to win, mirroring has to raise the folds' mean probability several times over.
 CANDIDATE = 0.1
-#: The coarse pass is in doubt unless one fold gives one voxel at least this probability: more
+#: The coarse pass is uncertain unless one fold gives one voxel at least this probability: more
 #: likely the label than not.
 CERTAIN = 0.5
 #: Windows share a voxel if each has at least this part of the weights there. What is left out can
@@ -83,7 +83,7 @@ def run_adaptively(
         chance = torch.maximum(chance, probabilities[label])
     passes = len(folds) * len(image.slices)
     if float(chance.max()) < CERTAIN:
-        return Fallback("the coarse pass is in doubt about the label", passes)
+        return Fallback("the coarse pass is uncertain about the label", passes)
 
     windows = windows_that_share(chance >= CANDIDATE, image)
     chosen = [(image.slices[number], mirrored) for number in windows]

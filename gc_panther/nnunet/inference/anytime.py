@@ -17,7 +17,7 @@ from gc_panther.nnunet.inference.windows import Axes, OutOfTimeError
 #: Part by which a pass may take longer than measured before it breaks a plan.
 CAUTION = 0.15
 
-#: Kept back from a deadline for what follows the passes, besides combining the folds; seconds.
+#: Seconds kept back from a deadline for what follows the passes, without combining the folds.
 SPARE_S = 0.3
 
 

@@ -170,7 +170,7 @@ class OpenVINORunner:
     def load(self, fold: int, weights: Weights) -> Network:
         """Compile the graph with a fold's weights, or take it from an earlier case."""
         if self._latest is not None:
-            # What the passes of one fold took would stay taken beside the next fold's.
+            # What the passes of one fold took would stay taken during the next fold's.
             self._latest.release_memory()
         compiled = self._kept.get(fold) or self._compiled(weights)
         self._latest = compiled
@@ -195,7 +195,7 @@ class OpenVINORunner:
             raise WeightsError(
                 f"the model's OpenVINO graph cannot be used ({str(error)[:200]})",
                 where=self._folder,
-                fix="Make the pack anew with gc-panther pack, or use --backend torch",
+                fix="Make the pack again with gc-panther pack, or use --backend torch",
             ) from error
 
 

@@ -152,9 +152,9 @@ class Ensemble:
     def _prepared(
         self, volume: Volume, run: RunContext, *, adaptive: bool
     ) -> tuple[NetworkInput, WindowedImage]:
-        """The preprocessed image and its windows; the first fold is made ready beside it."""
-        with ThreadPoolExecutor(1) as beside:
-            ready = beside.submit(self._folds.load, next(iter(self._folds)))
+        """The preprocessed image and its windows; the first fold is loaded in parallel."""
+        with ThreadPoolExecutor(1) as pool:
+            ready = pool.submit(self._folds.load, next(iter(self._folds)))
             with run.clock.stage("preprocess"):
                 prepared = preprocess(
                     volume,
@@ -292,12 +292,12 @@ class Ensemble:
         return full.permute(0, *(axis + 1 for axis in self._plans.transpose_backward)).contiguous()
 
     def _all_weights(self) -> dict[int, dict[str, torch.Tensor]]:
-        """The weights of all folds; a pack's digests are computed side by side."""
+        """The weights of all folds; a pack's digests are computed in parallel."""
         folds = list(self.model.checkpoints)
         # What torch.load trusts is a setting of the whole process, which threads would change.
         readers = len(folds) if self.model.pack is not None else 1
-        with ThreadPoolExecutor(readers) as beside:
-            return dict(zip(folds, beside.map(self._fitting_weights, folds), strict=True))
+        with ThreadPoolExecutor(readers) as pool:
+            return dict(zip(folds, pool.map(self._fitting_weights, folds), strict=True))
 
     def _fitting_weights(self, fold: int) -> dict[str, torch.Tensor]:
         """One fold's weights, whose names and shapes are the network's."""

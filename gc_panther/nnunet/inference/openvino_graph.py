@@ -59,7 +59,7 @@ def is_installed() -> bool:
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO without the package that tells its makers of each import and conversion.
+    """Import OpenVINO without its telemetry package, which reports each import and conversion.
 
     Where images of patients are, nothing may call home; without the package OpenVINO does not.
     """
@@ -156,7 +156,7 @@ def _name_weights(model: Any, network: torch.nn.Module) -> None:
 
 
 class CompiledGraph(Protocol):
-    """OpenVINO's compiled model, as far as it is used here."""
+    """OpenVINO's compiled model, the part that is used here."""
 
     def __call__(self, array: Any) -> Any:
         """Map (batch, 1, *patch) to a list whose first is (batch, heads, *patch), float32."""
@@ -282,7 +282,7 @@ def find_graph(
         try:
             return Graph.model_validate_json(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            logger.warning("the OpenVINO graph %s cannot be used and is made anew: %s", file, error)
+            logger.warning("the OpenVINO graph %s is unusable and is made again: %s", file, error)
     graph = convert(network, patch)
     try:
         with whole_file(cached) as kept:

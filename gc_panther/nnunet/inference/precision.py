@@ -121,7 +121,7 @@ def choose_precision(
         except RuntimeError as error:
             line = " ".join(str(error).split())[:200]
             return Choice("float32", f"{_NAMES[precision]} convolutions fail ({line})")
-        # Not the other way round: NaN is no error that passes.
+        # Not the other way round: a NaN must not count as a small error.
         if not trial.error <= MAX_ERROR:
             return Choice(
                 "float32",

@@ -52,14 +52,13 @@ def _layer(package: str, *names: str) -> AfterValidator:
     """Check a field that names one of some classes of a package.
 
     Plans are data: they may choose among layers, but must not make Python call anything. nnU-Net
-    looks for classes that moved by the last part of their name.
+    finds classes that moved by the last part of their name.
     """
 
     def check(name: str) -> str:
         if not name.startswith(f"{package}.") or name.rpartition(".")[2] not in names:
             raise ValueError(
-                f"{name[:80]!r} is no network layer of {package} that is supported "
-                f"({', '.join(names)})"
+                f"{name[:80]!r} is not a supported network layer of {package} ({', '.join(names)})"
             )
         return name
 
@@ -147,7 +146,7 @@ class NetworkArguments(Document):
         for name, value in self:
             stages = self.n_stages - (name == "n_conv_per_stage_decoder")
             if isinstance(value, list) and len(value) not in (1, stages):
-                raise ValueError(f"{name} has {len(value)} values, n_stages wants {stages}")
+                raise ValueError(f"{name} has {len(value)} values, n_stages requires {stages}")
         return self
 
     def total_strides(self) -> list[int]:

@@ -138,7 +138,7 @@ class Configuration(Document):
             strides = self.architecture.arch_kwargs.total_strides()
             if any(size % stride for size, stride in zip(self.patch_size, strides, strict=True)):
                 raise ValueError(
-                    f"patch_size: {self.patch_size} is no multiple of the network's strides, "
+                    f"patch_size: {self.patch_size} is not a multiple of the network's strides, "
                     f"{strides}"
                 )
         return self
@@ -203,7 +203,7 @@ def _nothing_as_empty(value: Any) -> Any:
 
 
 class CheckpointFacts(Document):
-    """What a checkpoint says beside its weights."""
+    """What a checkpoint holds besides its weights."""
 
     trainer_name: str = ""
     init_args: Annotated[InitArguments, BeforeValidator(_nothing_as_empty)] = InitArguments()

@@ -43,7 +43,7 @@ from gc_panther.nnunet.model.manifest import (
 if TYPE_CHECKING:
     import torch
 
-#: Checkpoints looked for in a fold's folder, the preferred one first.
+#: Names of a fold's checkpoint, the preferred one first.
 CHECKPOINT_NAMES = ("checkpoint_final.pth", "checkpoint_best.pth")
 _FOLD_FOLDER = re.compile(r"fold_(\d+)")
 _FLAT_CHECKPOINT = re.compile(r"checkpoint_(?:best|final)_.+_fold_(\d+)\.pth")
@@ -172,7 +172,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     and plain values only numpy's numbers and arrays are accepted: nnU-Net's log holds some.
 
     Raises:
-        WeightsError: the file is damaged, needs more than that, or is no nnU-Net checkpoint.
+        WeightsError: the file is damaged, needs more than that, or is not an nnU-Net checkpoint.
     """
     import numpy as np
     import torch
@@ -194,7 +194,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             magic = file.read(len(_ZIP_MAGIC))
         if magic != _ZIP_MAGIC:
             raise WeightsError(
-                "the file is no checkpoint of a current PyTorch (or a download that did not "
+                "the file is not a checkpoint of a current PyTorch (or a download that did not "
                 "finish, or a Git LFS pointer)",
                 where=path,
                 fix="Fetch it again; convert an old one with torch.load(…, weights_only=True) "
@@ -224,7 +224,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint.get("network_weights"), Mapping
     ):
         raise WeightsError(
-            "the file is no nnU-Net checkpoint (it has no network_weights)", where=path
+            "the file is not an nnU-Net checkpoint (it has no network_weights)", where=path
         )
     return checkpoint
 
@@ -336,7 +336,7 @@ def _read_json(folder: Path, file: Path, otherwise: Any) -> Mapping[str, Any]:
         raise WeightsError(
             f"{file.name} is missing from the model folder",
             where=folder,
-            fix="Copy it from nnU-Net's results folder, where it lies beside the folds",
+            fix="Copy it from nnU-Net's results folder, where it is next to the folds",
         )
     return document
 

@@ -24,7 +24,7 @@ from gc_panther.errors import GCPantherError
 from gc_panther.text import count
 
 _HALF, _GIB = 2, 2**30
-#: Maps of one stage that exist at the same time, besides its skip connection.
+#: Maps of one stage that exist at the same time, in addition to its skip connection.
 _MAPS = 4
 #: Memory taken, as a multiple of the maps.
 OVERHEAD = 1.9

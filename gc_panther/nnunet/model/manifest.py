@@ -65,7 +65,7 @@ class PackManifest(ModelIdentity):
     """What ``pack.json`` says, kind, title, licence and model card among it.
 
     Attributes:
-        format: tells a pack from other folders.
+        format: distinguishes a pack from other folders.
         version: of the format.
         precision: of the weights.
         configuration: name of the plans' configuration.
@@ -106,7 +106,7 @@ def read_manifest(folder: Path) -> PackManifest:
             "the manifest of the weights pack is damaged or of another version "
             f"({validation_problem(error)})",
             where=path,
-            fix="Copy the pack again, or make it anew with gc-panther pack",
+            fix="Copy the pack again, or make it again with gc-panther pack",
         ) from error
     unknown = sorted(set(manifest.folds.values()) - manifest.files.keys())
     if unknown:
@@ -167,7 +167,7 @@ def read_packed_weights(folder: Path, manifest: PackManifest, fold: int) -> dict
         raise WeightsError(
             f"the packed weights cannot be read ({type(error).__name__})",
             where=path,
-            fix="Copy the pack again, or make it anew with gc-panther pack",
+            fix="Copy the pack again, or make it again with gc-panther pack",
         ) from error
     weights = sound_weights(stored, path)
     missing = sorted(set(manifest.aliases.values()) - weights.keys())

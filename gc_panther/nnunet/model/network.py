@@ -44,12 +44,12 @@ def _refuse_unknown(name: str) -> None:
 
     trusted = name.startswith(_TRUSTED_PACKAGES)
     found = pydoc.locate(name) if trusted else None
-    # nnU-Net looks for classes that moved; it finds them in the trusted packages only.
+    # nnU-Net searches for classes that moved; it finds them in the trusted packages only.
     if not trusted or not (
         found is None or (isinstance(found, type) and issubclass(found, torch.nn.Module))
     ):
         raise WeightsError(
-            f"the plans name {name!r}, which is no network layer of "
+            f"the plans name {name!r}, which is not a network layer of "
             f"{' or '.join(package.rstrip('.') for package in _TRUSTED_PACKAGES)}"
         )
 

@@ -18,7 +18,7 @@ from gc_panther.nnunet.model.manifest import PackedFile, PackManifest, sha256_of
 if TYPE_CHECKING:
     import torch
 
-#: Files beside the folds that are taken along: what a person reads, what MRSegmentator asks for.
+#: Files that are copied along with the folds: what a person reads, what MRSegmentator asks for.
 _CARD = "MODEL_CARD.md"
 _COMPANIONS = (_CARD, "LICENSE", "version.json")
 

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 #: Types that become single precision, in which networks are computed; others are refused.
 _FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-#: What nnU-Net's networks hold beside weights: how many batches a norm has seen.
+#: What nnU-Net's networks hold besides weights: how many batches a norm has seen.
 _COUNTER = torch.int64
 _COMPILED = "_orig_mod."
 _DAMAGED = "It is incomplete or damaged; copy it again"

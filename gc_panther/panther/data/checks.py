@@ -43,7 +43,7 @@ def check_data(
         What is there, and all problems, those of names first.
 
     Raises:
-        InputError: it is no folder.
+        InputError: it is not a folder.
     """
     content, problems = list_content(folder, layout)
     check = _Check(folder, layout, progress, problems)

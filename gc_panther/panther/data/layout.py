@@ -77,7 +77,7 @@ def list_content(folder: Path, layout: DataLayout) -> tuple[Content, list[Findin
         What is there, and what is wrong with names and pairs.
 
     Raises:
-        InputError: it is no folder.
+        InputError: it is not a folder.
     """
     if not folder.is_dir():
         raise InputError("there is no such folder", where=folder, fix="Check the path")
@@ -117,7 +117,7 @@ def data_files(folder: Path, layout: DataLayout, *, unlabelled: bool) -> dict[st
         unlabelled: whether the unlabelled images are used, too.
 
     Raises:
-        InputError: it is no folder.
+        InputError: it is not a folder.
     """
     content, _ = list_content(folder, layout)
     parts = [content.images, content.labels, *([content.unlabelled] if unlabelled else [])]

@@ -27,7 +27,7 @@ def phantoms_of(recipe: PantherRecipe, request: TrainingRequest) -> PhantomCases
 def make_phantoms(
     source: PhantomCases, folder: Path, *, workers: int, organs: bool = False
 ) -> None:
-    """Write the phantoms a recipe asks for; a half-written folder is written anew.
+    """Write the phantoms a recipe asks for; a half-written folder is written again.
 
     Args:
         source: what the recipe says.

@@ -21,7 +21,7 @@ class Validation:
 
     Attributes:
         cases: every case once, by fold and name.
-        report: ``report.html``; ``cases.csv``, ``metrics.json`` and ``curves.png`` are beside it.
+        report: ``report.html``; ``cases.csv``, ``metrics.json`` and ``curves.png`` are next to it.
     """
 
     cases: tuple[FoldScore, ...]

@@ -60,7 +60,7 @@ class Task1Training:
         return (self.train_recipe(recipe, request),)
 
     def train_recipe(self, recipe: Task1Recipe, request: TrainingRequest) -> Path:
-        """The same for a recipe that is no preset."""
+        """The same for a recipe that is not a preset."""
         recipe = _chosen(recipe, request)
         space = Workspace.of(request)
         model = None

@@ -115,7 +115,7 @@ def _weights_folder(folder: Path) -> Path:
 def _mrsegmentator_environment(folder: Path) -> Iterator[None]:
     """Point MRSegmentator at a folder, and put the environment back afterwards.
 
-    The one place besides the settings that touches the environment: MRSegmentator takes its
+    The only place other than the settings that touches the environment: MRSegmentator takes its
     folder from nowhere else, and sets nnU-Net's variables to a dummy while it is at it.
     """
     names = ("MRSEG_WEIGHTS_PATH", "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")

@@ -80,7 +80,7 @@ class Task2Training:
         return self.train_recipe(load_preset(__package__, request.preset, Task2Recipe), request)
 
     def train_recipe(self, recipe: Task2Recipe, request: TrainingRequest) -> tuple[Path, ...]:
-        """The same for a recipe that is no preset."""
+        """The same for a recipe that is not a preset."""
         recipe = _chosen(recipe, request)
         model = _model_of(request.start_from or request.export / "task1")
         network = network_of_plans(model.plans, model.configuration)

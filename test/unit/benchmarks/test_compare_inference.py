@@ -87,8 +87,8 @@ def test_a_gpu_s_memory_has_a_column_of_its_own():
     for one in rows:
         one.gpu_memory = [3 * 2**30]
     header, _, stock_line, _ = table(rows, tumour=1, reference=0).splitlines()
-    assert "| memory GiB | GPU GiB |" in header
-    # No tumour in either: there is no Dice to tell.
+    assert "| memory, GiB | GPU, GiB |" in header
+    # No tumour in either: there is no Dice.
     assert stock_line == "| stock | 2.0 (2.0–2.0) | 1.00 | – | – | 1.00 | 3.00 | 0.0e+00 | – |"
 
 

@@ -84,7 +84,7 @@ def test_how_far_the_passes_are_from_the_floor():
     assert line == "| small | 4.0 | 320 | 10.00 | torch | 15.00 (14.00–20.00) | 1.50 |"
 
 
-def test_what_a_gpu_takes_is_told_in_smaller_steps():
+def test_what_a_gpu_takes_is_printed_in_smaller_steps():
     passes = floor.Passes("small", None, None, 4_000_000_000, "torch", 320, [0.32, 0.18, 0.35])
     said, _, _, _, line = floor.text([passes], {"convolution": [800e12]}).splitlines()
     assert "a convolution reaches 800 TFLOP/s (800–800)" in said

@@ -27,7 +27,7 @@ def test_images_of_one_result_have_one_key(name: str, key: str) -> None:
     assert result_key(name) == key
 
 
-def test_names_are_printable_and_still_told_apart() -> None:
+def test_names_are_printable_and_still_distinct() -> None:
     assert printable("Bäckerei 1/x.mha") == "Bäckerei 1/x.mha"
     assert printable("a\udcffb\n\x1b[31m.mha") == "a\\udcffb\\n\\x1b[31m.mha"
     assert printable("a\\n") != printable("a\n")

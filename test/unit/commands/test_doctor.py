@@ -1,4 +1,4 @@
-"""What doctor looks at, one check at a time."""
+"""doctor's checks, one at a time."""
 
 import http.server
 import socket
@@ -244,7 +244,7 @@ def test_a_model_of_another_library_is_a_row(tmp_path):
     assert (found.verdict, folders) == ("fail", {})
 
 
-def test_in_a_container_user_size_and_interface_are_looked_at(toy_manager, tmp_path, monkeypatch):
+def test_in_a_container_user_size_and_interface_are_checked(toy_manager, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "_image_size", lambda root: Finding("image size", "ok", ""))
     environment = {"GC_PANTHER_SCRATCH": str(tmp_path)}
     inside = {**environment, "GC_PANTHER_TASK": "toy", "GC_PANTHER_API": "exec"}

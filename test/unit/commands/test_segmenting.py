@@ -180,7 +180,7 @@ def test_the_platform_s_folders_and_task_come_from_flag_or_variable(
     )
 
 
-def test_without_a_task_both_ways_to_name_one_are_said(
+def test_without_a_task_the_error_names_both_ways_to_choose_one(
     install: Callable[..., None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     install(Bright)

@@ -105,7 +105,7 @@ def test_what_the_platform_refuses_is_one_line(
 
 
 @pytest.mark.parametrize("state", ["Failed", "Cancelled"])
-def test_a_job_that_fails_is_told_with_its_page(platform, command, tmp_path, state):
+def test_a_failed_job_is_reported_with_its_page(platform, command, tmp_path, state):
     platform.states = [state]
     status, line = command()
     assert status == 1
@@ -146,7 +146,7 @@ def test_a_mask_of_another_image_is_refused(platform, command, mask, tmp_path):
     assert not (tmp_path / "mask.nii.gz").exists()
 
 
-def test_an_outdated_client_is_told(platform, command):
+def test_an_outdated_client_is_reported(platform, command):
     platform.newest = "99.0"
     status, line = command()
     assert status == 2

@@ -186,7 +186,7 @@ def test_a_cudnn_that_does_not_fit_is_one_clear_error() -> None:
 
 
 @pytest.mark.parametrize(("capability", "notes"), [((8, 6), 1), ((7, 5), 0), ((9, 0), 0)])
-def test_an_a10g_is_said_not_to_be_deterministic(capability: tuple[int, int], notes: int) -> None:
+def test_an_a10g_is_reported_as_not_deterministic(capability: tuple[int, int], notes: int) -> None:
     arch = ("sm_75", "sm_86", "sm_90")
     device = select_device("cuda", torch=torch_with(capability=capability, arch=arch))
     assert len(device.notes) == notes

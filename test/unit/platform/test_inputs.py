@@ -57,7 +57,7 @@ def test_old_and_new_entries_are_read(tmp_path: Path, key: str) -> None:
     assert find_inputs(tmp_path, TwoInterfaces()).name == "patient"
 
 
-def test_without_inputs_json_the_folders_of_the_task_are_looked_for(tmp_path: Path) -> None:
+def test_without_inputs_json_the_folders_of_the_task_are_searched(tmp_path: Path) -> None:
     put(tmp_path, None, "images/a/some.case.mha")
     files = find_inputs(tmp_path, TwoInterfaces())
     assert files.images.keys() == {"a"}

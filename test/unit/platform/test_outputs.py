@@ -99,7 +99,7 @@ def test_mask_and_results_are_staged_in_the_form_of_the_platform(
     case: Case, tmp_path: Path
 ) -> None:
     (declared,) = TwoImages.interfaces[0].outputs
-    result = Result({declared: mask()}, {"empty_mask": "no"}, ("a note",), ("a doubt",))
+    result = Result({declared: mask()}, {"empty_mask": "no"}, ("a note",), ("a warning",))
     folder = tmp_path / "output"
     outputs = platform_outputs(TwoImages(), case, folder, tmp_path / "report.json")
     with staged_files() as staged:
@@ -116,7 +116,7 @@ def test_mask_and_results_are_staged_in_the_form_of_the_platform(
         '[{"outputs": [{"type": "metaio_image", "filename": "mri-1.mha"}], '
         '"inputs": [{"type": "metaio_image", "filename": "mri-1.tif", "socket": "mri"}, '
         '{"type": "metaio_image", "filename": "ct-1.tif", "socket": "ct"}], '
-        '"error_messages": [], "notes": ["a note"], "warnings": ["a doubt"], "empty_mask": "no"}]'
+        '"error_messages": [], "notes": ["a note"], "warnings": ["a warning"], "empty_mask": "no"}]'
     )
 
 

@@ -1,4 +1,4 @@
-"""Where weights are found, and what is said where they are not."""
+"""Where weights are found, and the error if they are not."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_model_folder_itself_serves_a_task_with_one_model(tmp_path: Path) -> N
         find_models(task_with("a", "b"), (tmp_path,), explicit=False)
 
 
-def test_a_missing_model_is_told_with_the_places_and_its_source(tmp_path: Path) -> None:
+def test_a_missing_model_is_reported_with_the_folders_and_its_source(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         find_models(task_with("a"), (tmp_path / "x", tmp_path / "y"), explicit=False)
     for part in (str(tmp_path / "x/a"), str(tmp_path / "y/a"), "Get a at home"):

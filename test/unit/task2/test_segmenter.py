@@ -103,7 +103,7 @@ def test_the_tumour_is_put_back_and_the_region_is_in_the_input_s_indices(load, d
     assert segmentation.warnings == ()
 
 
-def test_without_a_pancreas_the_whole_image_is_segmented_and_it_is_said(load):
+def test_without_a_pancreas_the_whole_image_is_segmented_with_a_warning(load):
     segmenter = load()
     image = image_of(ORDERS[3], pancreas=10.0, tumour=45.0)
     segmentation = segment(segmenter, image)

@@ -169,11 +169,11 @@ def data(tmp_path_factory):
     return folder
 
 
-def test_what_is_missing_is_told_before_the_localizer_is_trained(tmp_path, task_1_model):
+def test_what_is_missing_is_reported_before_the_localizer_is_trained(tmp_path, task_1_model):
     request = TrainingRequest("demo", tmp_path / "work", tmp_path / "out")
-    with pytest.raises(UserError, match="fine-tune from is not there") as told:
+    with pytest.raises(UserError, match="fine-tune from is not there") as refused:
         Task2Training().train(request)
-    assert told.value.where == str(tmp_path / "out" / "task1")
+    assert refused.value.where == str(tmp_path / "out" / "task1")
     recipe = load_preset("gc_panther_task2", "demo", Task2Recipe)
     recipe = recipe.model_copy(update={"phantoms": None})
     with pytest.raises(UserError, match="needs data"):
@@ -214,7 +214,7 @@ def test_folds_start_from_task_1(
             and torch.allclose(before[name], after[name], atol=1e-5)
         }
         # Some parameters, such as the scales of norms, start at the same values everywhere.
-        learnt = {name for name in after if after[name].ndim > 1}
-        expected = {"all": learnt, "all but the heads": learnt - heads, "nothing": set()}
-        assert same & learnt == expected[transferred]
+        learned = {name for name in after if after[name].ndim > 1}
+        expected = {"all": learned, "all but the heads": learned - heads, "nothing": set()}
+        assert same & learned == expected[transferred]
     assert len(model.checkpoints) == 2

@@ -1,7 +1,7 @@
 """What runs in a process of its own: preparing a data set, training one network, labelling images.
 
 ``python -m gc_panther.nnunet.training.jobs.worker JOB.json``; nnU-Net's folders come by
-environment, so that several trainings with different folders can run beside each other.
+environment, so that several trainings with different folders can run in parallel.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class CallJob(_Job):
 
     @property
     def needs_gpu(self) -> bool:
-        """Whether the function is told to compute on a GPU."""
+        """Whether the function computes on a GPU."""
         return str(self.arguments.get("device", "cpu")).startswith("cuda")
 
 

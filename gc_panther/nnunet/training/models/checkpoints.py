@@ -108,6 +108,6 @@ def read_whole(path: Path) -> dict[str, Any]:
         raise ProcessingError(
             f"the checkpoint {path.name} is damaged ({reason})",
             where=path,
-            fix="Delete its folder and run the same command again: it is trained anew",
+            fix="Delete its folder and run the same command again: it is trained again",
         )
     return content

@@ -167,7 +167,7 @@ def _commit() -> str:
 
 
 def describe_splits(splits: Sequence[Mapping[str, Sequence[str]]]) -> str:
-    """One line for a model card, by which two cross-validations can be told apart."""
+    """One line for a model card, that distinguishes two cross-validations."""
     text = json.dumps([{part: sorted(split[part]) for part in split} for split in splits])
     *others, last = (len(split["val"]) for split in splits)
     sizes = ", ".join([*map(str, others), count(last, "case")])

@@ -107,7 +107,7 @@ def read_weights(source: Path) -> dict[str, Any]:
         source: a model folder or weights pack, whose first fold is read, or a checkpoint.
 
     Raises:
-        WeightsError: it is missing, damaged, holds code, or is no nnU-Net model.
+        WeightsError: it is missing, damaged, holds code, or is not an nnU-Net model.
     """
     from gc_panther.nnunet.model.folder import open_model_folder, read_checkpoint
 

@@ -138,7 +138,7 @@ def test_the_full_ensemble_runs_where_one_fold_gives_the_label_a_chance(chance, 
 @pytest.mark.parametrize(
     ("chances", "reason", "passes"),
     [
-        ([0.45, 0.45], "in doubt", 2 * 3),
+        ([0.45, 0.45], "uncertain", 2 * 3),
         ([0.20, 0.55], "no voxel got the label", 2 * (3 + 7)),
     ],
 )
@@ -222,7 +222,7 @@ def test_a_doubt_leads_to_the_exact_answer(model, monkeypatch):
     prediction, exact = predict(model, mode="adaptive"), predict(model)
     assert prediction.facts["mode"] == "exact"
     assert prediction.facts["passes"] == exact.facts["passes"] + 3 * 3
-    assert "in doubt" in prediction.facts["not_adaptive"]
+    assert "uncertain" in prediction.facts["not_adaptive"]
     assert np.array_equal(prediction.probabilities, exact.probabilities)
 
 

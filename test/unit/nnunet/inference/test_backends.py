@@ -223,17 +223,17 @@ def test_other_architectures_have_other_graphs(tmp_path, empty_cache):
 
 
 @needs_openvino
-def test_nobody_is_told_that_openvino_is_used(tmp_path):
+def test_openvino_reports_its_use_to_nobody(tmp_path):
     package = tmp_path / "openvino_telemetry"
     package.mkdir()
-    (package / "__init__.py").write_text(f"open({str(tmp_path / 'told')!r}, 'w').close()\n")
+    (package / "__init__.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()\n")
     module = "gc_panther.nnunet.inference.openvino_graph"
     code = f"from {module} import import_openvino; import_openvino().Core()"
     paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, check=True
     )
-    assert not (tmp_path / "told").exists()
+    assert not (tmp_path / "imported").exists()
 
 
 @pytest.mark.parametrize(
@@ -255,11 +255,11 @@ def test_what_is_no_document_of_a_graph_is_refused(text):
 
 @pytest.mark.slow
 @needs_openvino
-def test_a_broken_graph_in_a_pack_is_made_anew(folder, tmp_path, empty_cache, caplog):
+def test_a_broken_graph_in_a_pack_is_made_again(folder, tmp_path, empty_cache, caplog):
     write_pack(open_model_folder(folder), tmp_path / "pack", extra={GRAPH_FILE: "{}"})
     _, prediction = predict(tmp_path / "pack", "openvino")
     assert prediction.facts["backend"].startswith("openvino")
-    assert "cannot be used and is made anew" in caplog.text
+    assert "is unusable and is made again" in caplog.text
 
 
 @needs_openvino

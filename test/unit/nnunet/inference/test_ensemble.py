@@ -188,7 +188,7 @@ def test_plans_cannot_make_python_call_anything(key, name, folder):
         (architecture["arch_kwargs"] if key == "nonlin" else architecture)[key] = name
 
     change_plans(folder, change)
-    with pytest.raises(WeightsError, match="is no network layer"):
+    with pytest.raises(WeightsError, match="is not a supported network layer"):
         ensemble(folder)
 
 
@@ -221,7 +221,7 @@ def test_networks_that_overflow(folder):
 @pytest.mark.parametrize(
     "stage", ["preprocess", "window_logits", "blend_windows", "resample", "_highest"]
 )
-def test_out_of_memory_is_said_once_and_not_repeated(stage, error, folder, monkeypatch):
+def test_out_of_memory_is_reported_once(stage, error, folder, monkeypatch):
     calls = []
 
     def fail(*arguments, **options):

@@ -218,7 +218,7 @@ def test_a_git_lfs_pointer(folder):
 
 def test_another_kind_of_file(folder):
     torch.save({"state_dict": {}}, checkpoint_of(folder))
-    assert "no nnU-Net checkpoint" in refused(folder)
+    assert "not an nnU-Net checkpoint" in refused(folder)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

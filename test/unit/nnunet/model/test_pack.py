@@ -120,7 +120,7 @@ def test_companions_come_along_and_everybody_may_read(folder, tmp_path):
     assert all(path.stat().st_mode & 0o004 for path in (tmp_path / "pack").iterdir())
 
 
-def test_a_pack_says_what_its_folder_said(folder, tmp_path):
+def test_a_pack_keeps_the_identity_of_its_folder(folder, tmp_path):
     identity = {"kind": "trained", "title": "Tiny", "licence": "MIT", "model_card": "card.txt"}
     (folder / "model.json").write_text(json.dumps(identity))
     (folder / "card.txt").write_text("What it is")

@@ -204,7 +204,7 @@ def test_a_file_of_a_moment_ago_is_read_again(request_):
 
 
 @pytest.mark.parametrize("content", ["", "[1, 2]", '{"a": 1}', "\x00"])
-def test_damaged_digests_are_made_anew(request_, monkeypatch, content):
+def test_damaged_digests_are_made_again(request_, monkeypatch, content):
     monkeypatch.setattr(record, "SETTLED", -(10**15))
     request_.work.mkdir()
     (request_.work / record.DIGESTS).write_text(content)

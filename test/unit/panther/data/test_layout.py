@@ -109,13 +109,13 @@ FAULTS = [
 
 
 def test_a_sound_data_set_has_no_problems(data):
-    looked = Counter()
-    content, problems = check_data(data, LAYOUT, lambda path, part: looked.update({path: part}))
+    read = Counter()
+    content, problems = check_data(data, LAYOUT, lambda path, part: read.update({path: part}))
     assert problems == []
     assert sorted(content.images) == ["10000_0001", "10001_0001", "10002_0001"]
     assert list(content.unlabelled) == ["10009_0001"]
-    assert len(looked) == content.files == 7
-    assert list(looked.values()) == pytest.approx([1.0] * 7)
+    assert len(read) == content.files == 7
+    assert list(read.values()) == pytest.approx([1.0] * 7)
 
 
 @pytest.mark.parametrize(("damage", "what"), FAULTS)
@@ -127,7 +127,7 @@ def test_each_fault_is_found_and_named(damage, what, data):
     assert problems[0].fix
 
 
-def test_all_faults_are_told_at_once(data):
+def test_all_faults_are_reported_together(data):
     (data / "ImagesTr" / "10000_0001_0000.mha").unlink()
     change_label(data, lambda a: a + 1)
     other_name(data)

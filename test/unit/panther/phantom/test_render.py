@@ -67,9 +67,9 @@ def test_later_structures_cover_earlier_ones_and_set_labels():
     assert picture.image_zyx[centre] == pytest.approx(5.0)
     assert picture.organs_zyx[centre] == 7
     assert picture.target_zyx[centre] == 1
-    beside = (centre[0], centre[1], centre[2] + 12)
-    assert picture.image_zyx[beside] > 4.0
-    assert picture.organs_zyx[beside] == 5  # a vessel without a label leaves the organ's
+    vessel = (centre[0], centre[1], centre[2] + 12)
+    assert picture.image_zyx[vessel] > 4.0
+    assert picture.organs_zyx[vessel] == 5  # a vessel without a label leaves the organ's
 
 
 def test_boxes_find_their_shapes_under_rotation_and_displacement():

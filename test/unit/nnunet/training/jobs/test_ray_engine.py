@@ -1,4 +1,4 @@
-"""The Ray engine beside a stand-in for Ray; test/integration runs it on Ray itself."""
+"""The Ray engine with a stand-in for Ray; test/integration runs it on Ray itself."""
 
 import sys
 from functools import partial

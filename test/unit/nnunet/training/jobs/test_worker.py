@@ -162,9 +162,9 @@ def test_a_training_ends_where_neither_loss_is_finite(training, validation, ends
     )
     watch_epochs(trainer, "task1 fold 3")
     if ends:
-        with pytest.raises(ProcessingError, match="diverged: no loss of epoch 7") as told:
+        with pytest.raises(ProcessingError, match="diverged: no loss of epoch 7") as diverged:
             trainer.on_epoch_end()
-        assert told.value.where == "work/fold_3"
+        assert diverged.value.where == "work/fold_3"
         # nnU-Net would have written checkpoints.
         assert not ended
         return

@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_an_older_one_taken(tmp_path, capl
     latest = write(tmp_path / "checkpoint_latest.pth", 9)
     best = write(tmp_path / "checkpoint_best.pth", 5)
     damage(latest)
-    with pytest.raises(ProcessingError, match="trained anew"):
+    with pytest.raises(ProcessingError, match="trained again"):
         read_whole(latest)
     with caplog.at_level(logging.WARNING):
         assert last_checkpoint(tmp_path, "task1 fold 0") == best

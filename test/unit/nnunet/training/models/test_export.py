@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_not_exported(results, tmp_path):
     content = bytearray(path.read_bytes())
     content[content.index(torch.ones(2).numpy().tobytes())] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ProcessingError, match="trained anew"):
+    with pytest.raises(ProcessingError, match="trained again"):
         export_model(results, [0], tmp_path / "out", card="")
 
 

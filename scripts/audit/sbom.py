@@ -1,11 +1,12 @@
 """Writes an image's SBOM, and an audit of its Python packages.
 
-    python3 scripts/audit/bill.py gc-panther-task2 out/bill/task2 [--strict]
+    python3 scripts/audit/sbom.py gc-panther-task2 out/sbom/task2 [--strict]
 
 Writes ``sbom.cdx.json`` (CycloneDX: the Python packages by cyclonedx-py, our own distributions
 among them, the Debian packages, and the image with its digest) and ``audit.json`` (by pip-audit,
-which asks for the known vulnerabilities of every package over the network; without it that is said,
-and nothing is claimed). With ``--strict`` a known vulnerability, or no answer, is exit status 1.
+which asks for the known vulnerabilities of every package over the network; where that fails, the
+program says so and claims nothing). With ``--strict`` a known vulnerability, or no answer, is exit
+status 1.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def copy_metadata(image: str, folder: Path) -> list[str]:
             target.write_bytes(content.read() if content else b"")
     pins = []
     for metadata in sorted(site.glob("*.dist-info/METADATA")):
-        # Older packages' metadata holds what is no UTF-8.
+        # Older packages' metadata is not always valid UTF-8.
         lines = metadata.read_text(errors="replace").splitlines()
         found = dict(
             line.split(": ", 1) for line in lines if line.startswith(("Name: ", "Version: "))
@@ -89,7 +90,7 @@ def copy_metadata(image: str, folder: Path) -> list[str]:
     return pins
 
 
-def write_bill(bin_folder: Path, environment: Path, image: str, file: Path) -> int:
+def write_sbom(bin_folder: Path, environment: Path, image: str, file: Path) -> int:
     """Write the CycloneDX document; return how many packages it lists."""
     command = [bin_folder / "cyclonedx-py", "environment", "--output-reproducible"]
     command += ["--output-file", file, environment / "bin" / "python"]
@@ -136,7 +137,7 @@ def completed(
 def audit(bin_folder: Path, pins: list[str], file: Path) -> tuple[list[tuple[str, ...]], str]:
     """Known vulnerabilities as (package, id, fixed in), and why there may be more, or empty."""
     wanted = file.with_name("packages.txt")
-    # A build's local version (2.13.0+cpu) is no release that anyone lists.
+    # No vulnerability database lists a build's local version (2.13.0+cpu).
     listed = [pin.partition("+")[0] for pin in pins if not pin.startswith(OWN)]
     wanted.write_text("\n".join(listed) + "\n")
     command = [bin_folder / "pip-audit", "--requirement", wanted, "--no-deps", "--disable-pip"]
@@ -171,7 +172,7 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     bin_folder, environment = tools(), arguments.out / "environment"
     pins = copy_metadata(arguments.image, environment)
-    count = write_bill(bin_folder, environment, arguments.image, arguments.out / "sbom.cdx.json")
+    count = write_sbom(bin_folder, environment, arguments.image, arguments.out / "sbom.cdx.json")
     shutil.rmtree(environment)
     print(f"==> {count} packages: {arguments.out / 'sbom.cdx.json'}")
     found, incomplete = audit(bin_folder, pins, arguments.out / "audit.json")

@@ -10,8 +10,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import bill
 import pytest
+import sbom
 
 DIGEST = "0123456789abcdef" * 4
 DEBIAN = ["libc6\t2.36-9+deb12u10\tamd64", "tzdata\t2025b-0+deb12u1\tall"]
@@ -20,7 +20,7 @@ DEBIAN = ["libc6\t2.36-9+deb12u10\tamd64", "tzdata\t2025b-0+deb12u1\tall"]
 @pytest.mark.parametrize("prefix", ["sha256:", ""])
 def test_the_image_and_its_debian_packages_are_listed(prefix: str) -> None:
     document = {"metadata": {"tools": []}, "components": [{"name": "numpy"}]}
-    found: Any = bill.completed(document, "gc-panther-task1", prefix + DIGEST, DEBIAN)
+    found: Any = sbom.completed(document, "gc-panther-task1", prefix + DIGEST, DEBIAN)
     image = found["metadata"]["component"]
     assert (image["type"], image["name"]) == ("container", "gc-panther-task1")
     assert image["version"] == f"sha256:{DIGEST}"
@@ -37,7 +37,7 @@ def test_our_own_distributions_are_packed_from_their_folder_on_the_path(tmp_path
         metadata.parent.mkdir(parents=True)
         metadata.write_text("Name: x\nVersion: 1\n")
     paths = [str(tmp_path / "venv"), str(tmp_path / "opt")]
-    script = f"import sys; sys.path[:] = ['', *{paths!r}]; {bill.PACK}"
+    script = f"import sys; sys.path[:] = ['', *{paths!r}]; {sbom.PACK}"
     # What the script imports is loaded before its path is changed.
     command = [sys.executable, "-c", f"import tarfile, pathlib; {script}"]
     packed = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path).stdout
@@ -63,9 +63,9 @@ def test_the_document_of_cyclonedx_is_completed(
     }.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    monkeypatch.setattr(bill, "ENGINE", str(tmp_path / "engine"))
+    monkeypatch.setattr(sbom, "ENGINE", str(tmp_path / "engine"))
     file = tmp_path / "sbom.cdx.json"
-    assert bill.write_bill(tmp_path, tmp_path, "gc-panther-task1", file) == 2
+    assert sbom.write_sbom(tmp_path, tmp_path, "gc-panther-task1", file) == 2
     found = json.loads(file.read_text())
     assert [component["name"] for component in found["components"]] == ["numpy", "libc6"]
     assert found["metadata"]["component"]["version"] == f"sha256:{DIGEST}"
