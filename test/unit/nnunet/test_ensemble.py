@@ -135,6 +135,22 @@ def test_wrong_number_of_outputs(folder):
         ensemble(folder)
 
 
+@pytest.mark.parametrize("change", ["lacks one", "has another"])
+def test_a_checkpoint_holds_exactly_the_tensors_of_its_network(folder, change):
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=True)
+    weights = content["network_weights"]
+    if change == "lacks one":
+        name = sorted(weights)[0]
+        del weights[name]
+    else:
+        name = "another.weight"
+        weights[name] = torch.zeros(1)
+    torch.save(content, path)
+    with pytest.raises(WeightsError, match=rf"does not fit its plans .*\(in {re.escape(name)}\)"):
+        ensemble(folder)
+
+
 def test_plans_of_another_network(folder):
     def wider(configuration):
         configuration["architecture"]["arch_kwargs"]["features_per_stage"] = [4, 16]

@@ -55,6 +55,18 @@ def test_logits_of_all_windows_are_counted_where_they_are_kept(step_size):
     assert set(more.values()) == {0}
 
 
+def test_what_a_small_image_takes_by_hand():
+    needed = stages(Grids((4, 4, 4), (4, 4, 4), (4, 4, 4), (4, 4, 8)), heads=2, kept=3)
+    # 64 voxels, 128 with the padding, in bytes: the image, its copy and its result in single
+    # precision, and no interpolation.
+    assert needed["resampled for the network"] == 4 * 3 * 64
+    # The image before and after; the sums of two heads and of the weights in half precision; what
+    # becomes of two heads; and the logits of three folds.
+    assert needed["padded to the network's window"] == (
+        4 * (64 + 128) + 2 * 3 * 128 + 2 * 128 + 3 * 2 * 2 * 64
+    )
+
+
 @pytest.fixture
 def ensemble(tiny_model_folder):
     folder = open_model_folder(tiny_model_folder(folds=(0,)), None)

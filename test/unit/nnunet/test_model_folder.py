@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gc_panther.errors import EXIT_USER, WeightsError
-from gc_panther.nnunet.model_folder import open_model_folder, read_checkpoint
+from gc_panther.nnunet.model_folder import is_model_folder, open_model_folder, read_checkpoint
 
 
 @pytest.fixture
@@ -126,9 +126,29 @@ def test_a_folder_that_cannot_be_listed(folder, monkeypatch):
     assert "cannot be read (Permission denied)" in refused(folder)
 
 
-def test_plans_that_are_no_json(folder):
-    (folder / "plans.json").write_text("{")
-    assert "not valid JSON" in refused(folder)
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "not valid JSON"), ("[1]", "plans.json does not hold a JSON object")]
+)
+def test_plans_that_are_no_json_object(folder, text, said):
+    (folder / "plans.json").write_text(text)
+    assert said in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("plans.json", True),
+        ("dataset.json", True),
+        ("pack.json", True),
+        ("fold_0/checkpoint_final.pth", True),
+        ("fold_all/checkpoint_final.pth", False),
+        ("notes.txt", False),
+    ],
+)
+def test_a_model_folder_is_known_by_any_of_its_files(tmp_path, name, is_one):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    assert is_model_folder(tmp_path) == is_one
 
 
 def test_a_real_checkpoint_with_everything_nnunet_saves(folder):
