@@ -43,13 +43,14 @@ from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import Box, crop
-from gc_panther.nnunet.ensemble import Ensemble, openvino_graph
-from gc_panther.nnunet.labels import tumour_label
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.openvino_graph import GRAPH_FILE, is_installed
-from gc_panther.nnunet.pack import sizes, write_pack
-from gc_panther.runtime.device import select_device
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.nnunet.device import torch_device
+from gc_panther.nnunet.inference.ensemble import Ensemble, openvino_graph
+from gc_panther.nnunet.inference.openvino_graph import GRAPH_FILE, is_installed
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.model.pack import sizes, write_pack
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.panther.labels import tumour_label
+from gc_panther.task import RunContext
 
 DOCS = ROOT / "docs" / "performance.md"
 BIN = Path(sys.executable).parent
@@ -289,8 +290,8 @@ def full_size_model(folder: Path, folds: Sequence[int] = (0,)) -> Path:
     from gc_panther_task1.training import LABELS, Task1Recipe
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-    from gc_panther.training.plans import CONFIGURATION, make_plans
-    from gc_panther.training.recipe import load_preset
+    from gc_panther.nnunet.training.models.plans import CONFIGURATION, make_plans
+    from gc_panther.nnunet.training.recipe import load_preset
 
     recipe = load_preset("gc_panther_task1", "panther", Task1Recipe)
     fingerprint = {
@@ -378,12 +379,13 @@ def warm_row(setting: Setting, repeats: int) -> list[dict[str, float]]:
         "sys.path.insert(0, sys.argv[4])\n"
         "from pathlib import Path\n"
         "from warm import WarmTask\n"
-        "from gc_panther.harness.engine import Choices\n"
-        "from gc_panther.task import InferenceOptions\n"
+        "from gc_panther.session import Choices\n"
+        "from gc_panther.options import RunOptions\n"
+        "from gc_panther.panther.options import PantherOptions\n"
         "from gc_panther.imaging.images import read_image\n"
         "from gc_panther.case import Case\n"
-        "options = InferenceOptions(folds=tuple(map(int, sys.argv[3].split(','))))\n"
-        "choices = Choices(device=sys.argv[6], model_dir=Path(sys.argv[1]), options=options)\n"
+        "run = RunOptions(device=sys.argv[6], model_dir=sys.argv[1])\n"
+        "choices = Choices(run, PantherOptions(folds=sys.argv[3], never_empty=True))\n"
         "with WarmTask('task1', choices) as task:\n"
         "    for _ in range(int(sys.argv[5]) + 1):\n"
         "        begin = time.perf_counter()\n"
@@ -419,14 +421,14 @@ def kernel_times(setting: Setting, most: int = 8) -> str:
     from torch.profiler import ProfilerActivity, profile
 
     gpu = setting.device != "cpu"
-    options = InferenceOptions(backend="torch", mirroring=setting.mirroring)
+    options = NnUNetOptions(backend="torch", mirroring=setting.mirroring)
     model = open_model_folder(setting.ours / "task1", setting.folds[:1])
     ensemble = Ensemble(model, device=setting.device, options=options)
     volume = to_lps(read_image(setting.image))
-    ensemble.predict(volume, CaseRun())
+    ensemble.predict(volume, RunContext())
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if gpu else [])
     with profile(activities=activities) as profiler:
-        ensemble.predict(volume, CaseRun())
+        ensemble.predict(volume, RunContext())
     times = {
         event.key: event.self_device_time_total if gpu else event.self_cpu_time_total
         for event in profiler.key_averages()
@@ -488,7 +490,7 @@ def machine(device: str) -> str:
     }
     names = ["torch", "nnunetv2", *(["openvino"] if is_installed() else [])]
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in names)
-    gpu = "" if device == "cpu" else f"{select_device(device).description}; "
+    gpu = "" if device == "cpu" else f"{torch_device(device).description}; "
     return (
         f"{gpu}{os.cpu_count()} cores ({', '.join(sorted(processors)) or platform.machine()}), "
         f"Python {platform.python_version()}, {packages}"
@@ -584,7 +586,7 @@ def main() -> int:
     parser.add_argument("--full-size", action="store_true", help="PANTHER's network instead")
     parser.add_argument("--update-docs", action="store_true")
     arguments = parser.parse_args()
-    arguments.device = select_device(arguments.device).name
+    arguments.device = torch_device(arguments.device).name
     section = "full-size" if arguments.full_size else "performance"
     if arguments.device != "cpu":
         section += "-gpu"

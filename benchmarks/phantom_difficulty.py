@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from gc_panther.phantom.generate import PROTOCOLS, Phantom, generate_phantom
+from gc_panther.panther.phantom.generate import PROTOCOLS, Phantom, generate_phantom
 
 MARGIN_MM = 5.0
 #: Thresholds, relative to the region's median.

@@ -8,8 +8,8 @@ from typing import Any
 
 from warm import ROOT
 
-from gc_panther.phantom.dataset import Job, case_name, make_case
-from gc_panther.phantom.generate import PHANTOM_VERSION
+from gc_panther.panther.phantom.dataset import Job, case_name, make_case
+from gc_panther.panther.phantom.generate import PHANTOM_VERSION
 
 #: No training recipe uses this seed (`docs/accuracy.md`).
 SEED = 4242

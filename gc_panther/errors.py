@@ -8,6 +8,7 @@ The exit codes of every command are taken from here: 0 is success, 1 is "the wor
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ _MEMORY_WORDS = (
     "bad_alloc",
     "could not create a primitive",
 )
+
+#: A line of a distribution's metadata, such as ``ray>=2.52; extra == "ray"``.
+_OF_AN_EXTRA = re.compile(r"(?P<name>[\w.-]+).*\bextra == [\"'](?P<extra>[\w-]+)")
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -105,10 +109,29 @@ def missing_package(error: BaseException) -> UserError | None:
     # A module of this package that is not there is a fault of this package.
     if package == __package__:
         return None
+    extra = _extra_with(package)
     return UserError(
         f"the Python package {package!r} is not installed",
-        fix="Install what the task's distribution and requirements.lock list",
+        fix=f"Run pip install 'gc-panther[{extra}]'"
+        if extra
+        else "Install what the task's distribution and requirements.lock list",
     )
+
+
+def _extra_with(package: str) -> str:
+    """The extra of gc-panther that installs a package; empty if none does."""
+    from importlib import metadata
+
+    wanted = package.lower().replace("_", "-")
+    try:
+        requirements = metadata.requires("gc-panther") or []
+    except metadata.PackageNotFoundError:
+        return ""
+    for requirement in requirements:
+        found = _OF_AN_EXTRA.match(requirement)
+        if found and found["name"].lower().replace("_", "-") == wanted and found["extra"] != "dev":
+            return found["extra"]
+    return ""
 
 
 def describe(error: BaseException) -> tuple[str, int]:

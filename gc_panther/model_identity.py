@@ -1,7 +1,7 @@
 """What a model says about itself: which kind of weights it holds, and under which licence.
 
-A weights pack says it in its manifest (:mod:`gc_panther.nnunet.pack`), any other model folder in
-``model.json``; folders without it are of unknown origin.
+A weights pack says it in its manifest (:mod:`gc_panther.nnunet.model.manifest`), any other model
+folder in ``model.json``; folders without it are of unknown origin.
 """
 
 from __future__ import annotations

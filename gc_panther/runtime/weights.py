@@ -36,11 +36,15 @@ _READERS = 4
 def weight_roots(settings: Settings, model_dir: Path | None = None) -> tuple[Path, ...]:
     """The folders weights are looked for in, the first one first.
 
+    Args:
+        settings: the platform's folder, the bundled weights, and the scratch folder.
+        model_dir: a folder or an archive that takes precedence over them.
+
     Raises:
         WeightsError: the chosen one cannot be read, or is an archive that is missing, damaged or
             hostile.
     """
-    chosen = model_dir or settings.model_dir
+    chosen = model_dir
     if chosen is not None:
         _refuse_unusable(chosen)
         if is_archive(chosen):

@@ -222,7 +222,7 @@ def main() -> int:
     """Emulate, check, print."""
     import SimpleITK as sitk
 
-    from gc_panther.contract.inputs import find_inputs
+    from gc_panther.platform.inputs import find_inputs
     from gc_panther.plugins import create_plugin_manager, find_task
 
     arguments = parse_arguments()

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from signals import deliver
 
-from gc_panther.harness import cohort, cohort_record
-from gc_panther.harness.cohort import LOCK
+from gc_panther.commands import cohort, cohort_record
+from gc_panther.commands.cohort import LOCK
 from gc_panther.imaging.images import read_image
 from gc_panther.report import overlay
 from gc_panther.task import ModelRequirement

@@ -59,6 +59,8 @@ def test_run_writes_one_mask_and_results(
     assert told["labels"]["foreground"]["voxels"] == voxels
     assert told["labels"]["foreground"]["volume_mm3"] == pytest.approx(voxels * 5.625)
     assert told["versions"]["torch"]
+    assert (told["options"]["device"], told["options"]["mirroring"]) == ("cpu", True)
+    assert told["options"]["time_limit"] is None
     assert told["seconds"]["total"] >= told["seconds"]["segment"]
 
     calls = [name for name, *_ in toy_plugin.calls]
@@ -242,10 +244,10 @@ def test_predict_writes_a_mask_on_the_images_grid(
         (["-o", "mask.mha", "--report", "p", "--picture", "p"], "would replace the report"),
         (["-o", "mask.mha", "--report", "scan.mha"], "the report would replace the image"),
         (["-o", "mask.mhd"], "masks are not written as .mhd"),
-        (["-o", "mask.mha", "--combine", "magic"], "no combine mode 'magic'"),
-        (["-o", "mask.mha", "--step-size", "0"], "step size"),
-        (["-o", "mask.mha", "--folds", "x"], "--folds is 'x', which is not a valid list of folds"),
-        (["-o", "mask.mha", "--device", "abacus"], "no device 'abacus'"),
+        (["-o", "mask.mha", "--combine", "magic"], "--combine is 'magic'"),
+        (["-o", "mask.mha", "--step-size", "0"], "--step-size is '0'"),
+        (["-o", "mask.mha", "--folds", "x"], "--folds is 'x', which is not valid"),
+        (["-o", "mask.mha", "--device", "abacus"], "--device is 'abacus'"),
     ],
 )
 def test_predict_refuses_before_it_works(
@@ -377,6 +379,18 @@ def test_the_light_commands_import_nothing_heavy() -> None:
         "codes = [invoke([c]) for c in ('--help', 'info', 'tasks')]; "
         "heavy = {'torch', 'nnunetv2', 'SimpleITK', 'pandas', 'scipy'} & set(sys.modules); "
         "sys.exit(f'{codes} {heavy}' if any(codes) or heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_data_flow_of_a_case_imports_neither_evalutils_nor_pandas() -> None:
+    """evalutils is an extra, and a case waits for what is imported."""
+    code = (
+        "import sys; import gc_panther.commands.run, gc_panther.commands.serve, "
+        "gc_panther.commands.predict, gc_panther.commands.cohort; "
+        "heavy = {'evalutils', 'pandas', 'torch', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,7 @@ import pytest
 import stock
 from compare_inference import PeakMemory, Row, Setting, kernel_times, table, update_document
 
-from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.model.folder import open_model_folder
 
 
 def row(name, labels, seconds, stages=(), tumour_only=False):

@@ -37,13 +37,12 @@ def task_with(*names: str) -> Task:
 
 def test_the_order_of_the_roots(tmp_path: Path) -> None:
     environ = {
-        "GC_PANTHER_MODEL_DIR": "/env",
         "GC_PANTHER_PLATFORM_MODEL_DIR": "/platform",
         "GC_PANTHER_RESOURCES": "/bundled",
     }
     settings = read_settings(environ)
-    assert weight_roots(settings) == (Path("/env"), Path("/platform"), Path("/bundled"))
-    assert weight_roots(settings, tmp_path)[0] == tmp_path
+    assert weight_roots(settings) == (Path("/platform"), Path("/bundled"))
+    assert weight_roots(settings, tmp_path) == (tmp_path, Path("/platform"), Path("/bundled"))
 
 
 def test_a_chosen_folder_that_no_file_system_has_is_refused(tmp_path: Path) -> None:

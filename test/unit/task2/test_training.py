@@ -12,12 +12,13 @@ from gc_panther_task2.training import ALL_LABELS, LABELS, Task2Recipe, Task2Trai
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from gc_panther.errors import UserError
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.training.dataset import LabelledCase, write_json
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.plans import CONFIGURATION, make_plans, network_of_plans
-from gc_panther.training.recipe import Network, Schedule, load_preset
-from gc_panther.training.transfer import HEADS
+from gc_panther.json_files import write_json
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.training.dataset import LabelledCase
+from gc_panther.nnunet.training.models.plans import CONFIGURATION, make_plans, network_of_plans
+from gc_panther.nnunet.training.models.transfer import HEADS
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import Network, Schedule, load_preset
 
 
 def test_presets_are_valid_and_the_published_numbers_are_in_them():
@@ -34,7 +35,7 @@ def test_presets_are_valid_and_the_published_numbers_are_in_them():
 
 
 def test_the_phantoms_organs_have_mrsegmentators_numbers():
-    from gc_panther.phantom.labels import ORGANS
+    from gc_panther.panther.phantom.labels import ORGANS
 
     assert ORGANS["pancreas"] == PANCREAS_LABEL
     assert sorted(ORGANS.values()) == list(range(41))
