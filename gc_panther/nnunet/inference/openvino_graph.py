@@ -9,6 +9,7 @@ at first use into a cache.
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 import logging
@@ -67,6 +68,18 @@ def import_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@functools.cache
+def _core() -> Any:
+    """OpenVINO's entry point: one, for as long as the process lives.
+
+    Its plugin for CPUs gives the thread that loads it an alternate stack for signal handlers. When
+    the plugin is unloaded, it frees that stack, but takes it from the thread only if no other one
+    was loaded meanwhile and this is the same thread (OpenVINO 2026.4.1). With one core for each
+    network, the first signal after the networks were gone was a segmentation fault.
+    """
+    return import_openvino().Core()
 
 
 def convert(network: torch.nn.Module, patch: Sequence[int]) -> Graph:
@@ -174,8 +187,7 @@ def compile_graph(
     """
     import torch
 
-    ov = import_openvino()
-    core = ov.Core()
+    core = _core()
     model = core.read_model(model=graph.xml.encode(), weights=bytes.fromhex(graph.constants))
     _fill(model, weights)
     model.reshape([batch, 1, *patch])

@@ -1,9 +1,11 @@
 import copy
+import gc
 import importlib.metadata
 import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +94,24 @@ def test_a_window_with_much_padding_is_as_exact_as_torchs(shape, batch):
         torchs, truth = network(window), copy.deepcopy(network).double()(window.double())
     # OpenVINO's own instance norm is off by 60 times as much as torch's and more.
     assert (answer - truth).abs().max() <= 10 * (torchs - truth).abs().max()
+
+
+@needs_openvino
+def test_a_signal_is_handled_after_the_networks_are_gone():
+    """In a child, which has this thread's alternate stack for signal handlers."""
+    network, patch = torch.nn.Conv3d(1, 2, 1), (4, 4, 4)
+    graph, weights = convert(network, patch), dict(network.named_parameters())
+    first, second = (compile_graph(graph, weights, patch, 1) for _ in range(2))
+    del first
+    gc.collect()
+    del second
+    gc.collect()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(3))
+        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(4)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
 
 
 @pytest.mark.slow
