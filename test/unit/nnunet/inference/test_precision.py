@@ -101,7 +101,14 @@ def test_a_right_half_precision_is_measured_as_right(network):
     assert trial.time > 0
 
 
-@pytest.mark.parametrize("wrong", [lambda answer: answer.roll(1, -1), lambda answer: answer / 0])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda answer: answer.roll(1, -1),
+        lambda answer: answer / 0,
+        lambda answer: answer * float("nan"),
+    ],
+)
 def test_a_wrong_kernel_of_one_layer_is_found(network, monkeypatch, wrong):
     layers = convolution_layers(network, CPU, PATCH)
     right, last = torch.nn.Conv3d.forward, repr(layers[-1].module)
