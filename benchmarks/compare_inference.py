@@ -13,6 +13,11 @@ With --full-size the network is PANTHER's ResEnc-M with random weights. On a CPU
 without mirroring, on an image of two windows, because a whole case takes the better part of an
 hour on two cores; on a GPU it is all folds on the whole case, mirrored. The labels mean nothing;
 how much of them is alike does.
+
+    python benchmarks/compare_inference.py --before ../earlier --repeats 5
+
+compares another checkout of this project, set up with its own .venv and with its own bundled
+weights, with this one, at default settings.
 """
 
 from __future__ import annotations
@@ -92,6 +97,7 @@ class Setting:
         mirroring: average over mirrored copies.
         trained: whether the labels mean something; of random weights only the ways that compute the
             same sum are compared.
+        before: another checkout of this project; then only the two are compared.
     """
 
     ours: Path
@@ -102,6 +108,7 @@ class Setting:
     device: str
     mirroring: bool = True
     trained: bool = True
+    before: Path | None = None
 
     @property
     def several(self) -> bool:
@@ -248,21 +255,31 @@ def rows(setting: Setting) -> list[Row]:
         command([*code, *more], **environment)
         return out / "case.mha"
 
-    def gc_panther(*options: str) -> Callable[[Path], Path]:
+    def gc_panther(
+        *options: str, program: Path = BIN / "gc-panther", weights: Path = setting.ours
+    ) -> Callable[[Path], Path]:
         chosen = ["--folds", ",".join(map(str, folds)), "--device", setting.device, *options]
         chosen += [] if setting.mirroring else ["--no-mirroring"]
 
         def run(out: Path) -> Path:
             out.mkdir(parents=True)
             command(
-                [BIN / "gc-panther", "predict", "task1", image, "-o", out / "mask.mha"]
-                + ["--model-dir", setting.ours, "--keep-empty", "--report", out / "report.json"]
+                [program, "predict", "task1", image, "-o", out / "mask.mha"]
+                + ["--model-dir", weights, "--keep-empty", "--report", out / "report.json"]
                 + chosen
             )
             return out / "mask.mha"
 
         return run
 
+    if setting.before is not None:
+        checkout = setting.before
+        program = checkout / ".venv" / "bin" / "gc-panther"
+        before = gc_panther(program=program, weights=checkout / "resources")
+        return [
+            Row(f"before ({_commit(checkout)})", before, tumour_only=True),
+            Row(f"this checkout ({_commit(ROOT)})", gc_panther(), tumour_only=True),
+        ]
     found = []
     if setting.several:
         name = f"{len(folds)} × `nnUNetv2_predict -f k`, vote"
@@ -279,6 +296,11 @@ def rows(setting: Setting) -> list[Row]:
         name = f"gc-panther, default settings ({fastest}, probabilities)"
         found.append(Row(name, gc_panther("--backend", fastest), tumour_only=True))
     return found
+
+
+def _commit(checkout: Path) -> str:
+    git = ["git", "-C", checkout, "describe", "--always", "--dirty"]
+    return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def full_size_model(folder: Path, folds: Sequence[int] = (0,)) -> Path:
@@ -523,12 +545,16 @@ def demonstration(arguments: argparse.Namespace, scratch: Path) -> str:
         folds=folds,
         labels=len(model.labels),
         device=arguments.device,
+        before=arguments.before and arguments.before.resolve(),
     )
     found = rows(setting)
     measure(found, arguments.repeats, scratch, setting.device)
     size = "×".join(map(str, read_image(image).geometry.size_xyz))
+    head = f"{machine(setting.device)}. Image {size}, {arguments.repeats} interleaved repeats."
+    if setting.before is not None:
+        return f"{head}\n\n{table(found, tumour=1, reference=0)}"
     text = (
-        f"{machine(setting.device)}. Image {size}, {arguments.repeats} interleaved repeats.\n\n"
+        f"{head}\n\n"
         f"{table(found, tumour_label(model), reference=int(setting.several))}\n\n"
         f"{further_case(setting, arguments.repeats)}"
     )
@@ -585,8 +611,13 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--full-size", action="store_true", help="PANTHER's network instead")
+    parser.add_argument(
+        "--before", type=Path, help="another checkout: only it is compared"
+    )
     parser.add_argument("--update-docs", action="store_true")
     arguments = parser.parse_args()
+    if arguments.before and (arguments.full_size or arguments.update_docs):
+        parser.error("--before goes with neither --full-size nor --update-docs")
     arguments.device = torch_device(arguments.device).name
     section = "full-size" if arguments.full_size else "performance"
     if arguments.device != "cpu":

@@ -36,6 +36,26 @@ def test_the_table_compares_with_the_second_row():
     assert lines[2] == "| ours | 5.5 (5.0–9.0) | 2.00 | 3.0 | 2.5 | 1.00 | 0.0e+00 | 1.00000 |"
 
 
+def test_an_earlier_checkout_is_compared_alone_with_its_own_program_and_weights(
+    tmp_path, monkeypatch
+):
+    commands = []
+    monkeypatch.setattr(compare_inference, "command", lambda words, **_: commands.append(words))
+    monkeypatch.setattr(compare_inference, "_commit", lambda checkout: checkout.name)
+    before = tmp_path / "earlier"
+    setting = Setting(tmp_path, tmp_path, tmp_path, (0, 1), 3, "cpu", before=before)
+    rows = compare_inference.rows(setting)
+    for number, one in enumerate(rows):
+        one.run(tmp_path / str(number))
+    assert rows[0].name == "before (earlier)"
+    assert [words[0] for words in commands] == [
+        before / ".venv" / "bin" / "gc-panther",
+        compare_inference.BIN / "gc-panther",
+    ]
+    weights = [words[words.index("--model-dir") + 1] for words in commands]
+    assert weights == [before / "resources", tmp_path]
+
+
 #: Prints a line and goes on to the end of its standard input.
 WAIT = "import sys; print('ready', flush=True); sys.stdin.read()"
 
