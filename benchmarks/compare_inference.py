@@ -611,9 +611,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--full-size", action="store_true", help="PANTHER's network instead")
-    parser.add_argument(
-        "--before", type=Path, help="another checkout: only it is compared"
-    )
+    parser.add_argument("--before", type=Path, help="another checkout: only it is compared")
     parser.add_argument("--update-docs", action="store_true")
     arguments = parser.parse_args()
     if arguments.before and (arguments.full_size or arguments.update_docs):
