@@ -8,13 +8,13 @@
 #                run. The image does not start without a usable GPU (GC_PANTHER_REQUIRE_GPU=1).
 # --device cpu   a newer torch without CUDA, which is gigabytes smaller
 # --tag NAME     of the image, gc-panther-TASK if not given
-# --no-cache     every step anew: scripts/audit/compare.py tells whether two builds are the same
+# --no-cache     every step again; scripts/audit/compare.py checks whether two builds are the same
 # An image that was made from the same files with the same arguments is left unchanged.
 # BASE_IMAGE=python:3.11-slim-bookworm  another base with Python 3.11 or newer
 # TORCH_INDEX_URL=…        a further index for the torch of --device cpu; PyTorch's of CPU builds
 # CONTAINER_ENGINE=podman  another engine than docker
 # If wheels/gpu or wheels/cpu holds wheels (scripts/make_wheels.sh), nothing is fetched from a registry.
-# An SBOM and an audit of what the image holds are written to out/bill/.
+# An SBOM and an audit of what the image holds are written to out/sbom/.
 source "$(dirname "$0")/scripts/common.sh"
 require_task "${1:-}"
 task=$1
@@ -80,6 +80,6 @@ case $device$cuda in
     cpu*[0-9]) fail "the image's torch brings CUDA $cuda, which a CPU does not need; name PyTorch's index of CPU builds as TORCH_INDEX_URL" ;;
 esac
 "$CONTAINER_ENGINE" tag "$candidate" "$image"
-python3 "$ROOT/scripts/audit/bill.py" "$image" "$ROOT/out/bill/$task" ||
+python3 "$ROOT/scripts/audit/sbom.py" "$image" "$ROOT/out/sbom/$task" ||
     say "No SBOM was written (see above); the image itself is built"
 say "Built $image: $("$CONTAINER_ENGINE" image inspect -f '{{.Size}}' "$image" | numfmt --to=iec) bytes"

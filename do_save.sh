@@ -69,7 +69,7 @@ for folder in $(models_of "$task"); do
 done
 # As root, who can read the folders whatever their permissions are.
 "$CONTAINER_ENGINE" run --rm --network none --user 0:0 -v "$models:/models:ro" --entrypoint python3 \
-    "$image" -m gc_panther.nnunet.gpu_memory "${folders[@]}" || warn "it was not estimated (see above)"
+    "$image" -m gc_panther.nnunet.model.gpu_memory "${folders[@]}" || warn "it was not estimated (see above)"
 if [ -n "$check" ]; then
     say "Loading $(basename "$archive") again"
     saved=$("$CONTAINER_ENGINE" image inspect -f '{{.Id}}' "$image")

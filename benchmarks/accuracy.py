@@ -4,7 +4,7 @@
     python benchmarks/accuracy.py --tasks task2 --cases 5
     python benchmarks/accuracy.py --update-docs --check
 
-Cases run one after the other in one warm process, through the engine behind `gc-panther run`.
+Cases run one after the other in one warm process, through the session behind `gc-panther run`.
 Finished cases are kept in the work folder, per phantom seed and weights, and not repeated.
 """
 
@@ -24,11 +24,14 @@ from phantoms import SEED, phantom_files, say
 from warm import ROOT, WarmTask
 
 from gc_panther.case import Volume
-from gc_panther.evaluation.metrics import TUMOUR, CaseScore, score_volumes
-from gc_panther.evaluation.tables import COLUMNS, as_document, json_safe, markdown_summary
-from gc_panther.harness.engine import Choices
 from gc_panther.imaging.images import read_image, write_image
+from gc_panther.json_files import finite
+from gc_panther.options import RunOptions
+from gc_panther.panther.evaluation.metrics import TUMOUR, CaseScore, score_volumes
+from gc_panther.panther.evaluation.tables import COLUMNS, as_document, markdown_summary
+from gc_panther.panther.options import PantherOptions
 from gc_panther.report.overlay import save_overlay
+from gc_panther.session import Choices
 
 DOCS = ROOT / "docs" / "accuracy.md"
 PICTURES = ROOT / "docs" / "img"
@@ -248,7 +251,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
     arguments = parser.parse_args()
 
-    choices = Choices(device=arguments.device, model_dir=arguments.model_dir)
+    # As the platform runs it: no mask is empty.
+    choices = Choices(
+        RunOptions(device=arguments.device, model_dir=arguments.model_dir),
+        PantherOptions(never_empty=True),
+    )
     sections, document, reached = [], {}, True
     for name in arguments.tasks:
         with WarmTask(name, choices) as task:
@@ -270,7 +277,7 @@ def main() -> int:
             **as_document([result.score for result in results]),
         }
     if arguments.json:
-        text = json.dumps(json_safe(document), indent=2, ensure_ascii=False)
+        text = json.dumps(finite(document), indent=2, ensure_ascii=False)
         arguments.json.write_text(text + "\n", encoding="utf-8")
     if arguments.update_docs:
         update_document(sections)

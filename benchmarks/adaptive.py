@@ -18,11 +18,12 @@ from compare_inference import machine, update_document
 from phantoms import SEED, phantom_files, say
 from warm import ROOT, WarmTask
 
-from gc_panther.evaluation.metrics import TUMOUR
-from gc_panther.harness.engine import Choices
 from gc_panther.imaging.images import read_image
-from gc_panther.runtime.device import select_device
-from gc_panther.task import InferenceOptions
+from gc_panther.nnunet.device import torch_device
+from gc_panther.options import RunOptions
+from gc_panther.panther.evaluation.metrics import TUMOUR
+from gc_panther.panther.options import PantherOptions
+from gc_panther.session import Choices
 
 #: Masks with a higher Dice count as the same.
 SAME = 0.99
@@ -56,8 +57,9 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 def measure(task: str, cases: int, seed: int, work: Path, device: str) -> list[Pair]:
     """Run every case in both modes."""
     pairs = []
-    always = Choices(device=device, options=InferenceOptions(mode="exact"))
-    sparing = Choices(device=device, options=InferenceOptions(mode="adaptive"))
+    run = RunOptions(device=device)
+    always = Choices(run, PantherOptions(mode="exact", never_empty=True))
+    sparing = Choices(run, PantherOptions(mode="adaptive", never_empty=True))
     with WarmTask(task, always) as exact, WarmTask(task, sparing) as adaptive:
         for case in range(cases):
             name, image_file, label_file = phantom_files(task, case, seed, work)
@@ -113,7 +115,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "accuracy")
     parser.add_argument("--update-docs", action="store_true")
     arguments = parser.parse_args()
-    device = select_device(arguments.device).name
+    device = torch_device(arguments.device).name
     sections = [f"{machine(device)}."]
     for task in arguments.tasks:
         pairs = measure(task, arguments.cases, arguments.seed, arguments.work, device)

@@ -13,6 +13,11 @@ With --full-size the network is PANTHER's ResEnc-M with random weights. On a CPU
 without mirroring, on an image of two windows, because a whole case takes the better part of an
 hour on two cores; on a GPU it is all folds on the whole case, mirrored. The labels mean nothing;
 how much of them is alike does.
+
+    python benchmarks/compare_inference.py --before ../earlier --repeats 5
+
+compares another checkout of this project, set up with its own .venv and with its own bundled
+weights, with this one, at default settings.
 """
 
 from __future__ import annotations
@@ -43,19 +48,20 @@ from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import Box, crop
-from gc_panther.nnunet.ensemble import Ensemble, openvino_graph
-from gc_panther.nnunet.labels import tumour_label
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.openvino_graph import GRAPH_FILE, is_installed
-from gc_panther.nnunet.pack import sizes, write_pack
-from gc_panther.runtime.device import select_device
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.nnunet.device import torch_device
+from gc_panther.nnunet.inference.ensemble import Ensemble, openvino_graph
+from gc_panther.nnunet.inference.openvino_graph import GRAPH_FILE, is_installed
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.model.pack import sizes, write_pack
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.panther.labels import tumour_label
+from gc_panther.task import RunContext
 
 DOCS = ROOT / "docs" / "performance.md"
 BIN = Path(sys.executable).parent
 
 #: The stock library in one process: its documented call for files, without worker processes. What
-#: its passes take is written beside the label map.
+#: its passes take is written next to the label map.
 _SEQUENTIAL = """
 import json, pathlib, sys, time, torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -91,6 +97,7 @@ class Setting:
         mirroring: average over mirrored copies.
         trained: whether the labels mean something; of random weights only the ways that compute the
             same sum are compared.
+        before: another checkout of this project; then only the two are compared.
     """
 
     ours: Path
@@ -101,6 +108,7 @@ class Setting:
     device: str
     mirroring: bool = True
     trained: bool = True
+    before: Path | None = None
 
     @property
     def several(self) -> bool:
@@ -247,21 +255,31 @@ def rows(setting: Setting) -> list[Row]:
         command([*code, *more], **environment)
         return out / "case.mha"
 
-    def gc_panther(*options: str) -> Callable[[Path], Path]:
+    def gc_panther(
+        *options: str, program: Path = BIN / "gc-panther", weights: Path = setting.ours
+    ) -> Callable[[Path], Path]:
         chosen = ["--folds", ",".join(map(str, folds)), "--device", setting.device, *options]
         chosen += [] if setting.mirroring else ["--no-mirroring"]
 
         def run(out: Path) -> Path:
             out.mkdir(parents=True)
             command(
-                [BIN / "gc-panther", "predict", "task1", image, "-o", out / "mask.mha"]
-                + ["--model-dir", setting.ours, "--keep-empty", "--report", out / "report.json"]
+                [program, "predict", "task1", image, "-o", out / "mask.mha"]
+                + ["--model-dir", weights, "--keep-empty", "--report", out / "report.json"]
                 + chosen
             )
             return out / "mask.mha"
 
         return run
 
+    if setting.before is not None:
+        checkout = setting.before
+        program = checkout / ".venv" / "bin" / "gc-panther"
+        before = gc_panther(program=program, weights=checkout / "resources")
+        return [
+            Row(f"before ({_commit(checkout)})", before, tumour_only=True),
+            Row(f"this checkout ({_commit(ROOT)})", gc_panther(), tumour_only=True),
+        ]
     found = []
     if setting.several:
         name = f"{len(folds)} × `nnUNetv2_predict -f k`, vote"
@@ -275,9 +293,14 @@ def rows(setting: Setting) -> list[Row]:
         found.append(Row(f"gc-panther, {backend}, logits", run, tumour_only=True))
     if setting.several:
         fastest = backends[-1]
-        name = f"gc-panther as it is ({fastest}, probabilities)"
+        name = f"gc-panther, default settings ({fastest}, probabilities)"
         found.append(Row(name, gc_panther("--backend", fastest), tumour_only=True))
     return found
+
+
+def _commit(checkout: Path) -> str:
+    git = ["git", "-C", checkout, "describe", "--always", "--dirty"]
+    return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def full_size_model(folder: Path, folds: Sequence[int] = (0,)) -> Path:
@@ -289,8 +312,8 @@ def full_size_model(folder: Path, folds: Sequence[int] = (0,)) -> Path:
     from gc_panther_task1.training import LABELS, Task1Recipe
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-    from gc_panther.training.plans import CONFIGURATION, make_plans
-    from gc_panther.training.recipe import load_preset
+    from gc_panther.nnunet.training.models.plans import CONFIGURATION, make_plans
+    from gc_panther.nnunet.training.recipe import load_preset
 
     recipe = load_preset("gc_panther_task1", "panther", Task1Recipe)
     fingerprint = {
@@ -363,12 +386,12 @@ def measure(found: Sequence[Row], repeats: int, scratch: Path, device: str) -> N
             if device != "cpu":
                 row.gpu_memory.append(memory.gpu_peak)
             row.labels = _labels_of(file)
-            report, told = out / "run" / "report.json", ""
+            report, stages = out / "run" / "report.json", ""
             if report.is_file():
                 row.stages.append(json.loads(report.read_text())["seconds"])
-                told = ", ".join(f"{name} {took:.1f}" for name, took in row.stages[-1].items())
+                stages = ", ".join(f"{name} {took:.1f}" for name, took in row.stages[-1].items())
             shutil.rmtree(out)
-            say(f"{repeat + 1}/{repeats} {row.name}: {row.seconds[-1]:.1f} s  {told}".rstrip())
+            say(f"{repeat + 1}/{repeats} {row.name}: {row.seconds[-1]:.1f} s  {stages}".rstrip())
 
 
 def warm_row(setting: Setting, repeats: int) -> list[dict[str, float]]:
@@ -378,12 +401,13 @@ def warm_row(setting: Setting, repeats: int) -> list[dict[str, float]]:
         "sys.path.insert(0, sys.argv[4])\n"
         "from pathlib import Path\n"
         "from warm import WarmTask\n"
-        "from gc_panther.harness.engine import Choices\n"
-        "from gc_panther.task import InferenceOptions\n"
+        "from gc_panther.session import Choices\n"
+        "from gc_panther.options import RunOptions\n"
+        "from gc_panther.panther.options import PantherOptions\n"
         "from gc_panther.imaging.images import read_image\n"
         "from gc_panther.case import Case\n"
-        "options = InferenceOptions(folds=tuple(map(int, sys.argv[3].split(','))))\n"
-        "choices = Choices(device=sys.argv[6], model_dir=Path(sys.argv[1]), options=options)\n"
+        "run = RunOptions(device=sys.argv[6], model_dir=sys.argv[1])\n"
+        "choices = Choices(run, PantherOptions(folds=sys.argv[3], never_empty=True))\n"
         "with WarmTask('task1', choices) as task:\n"
         "    for _ in range(int(sys.argv[5]) + 1):\n"
         "        begin = time.perf_counter()\n"
@@ -409,8 +433,9 @@ def further_case(setting: Setting, repeats: int) -> str:
     wall = statistics.median(stages["wall"] for stages in warm)
     passes = statistics.median(stages["network"] for stages in warm)
     return (
-        f"A further case in a warm process (gc-panther as it is): {wall:.1f} s, of which the "
-        f"passes {passes:.1f} s and all else, reading the image included, {wall - passes:.1f} s."
+        f"A further case in a warm process (default settings) takes {wall:.1f} s: "
+        f"{passes:.1f} s of passes and {wall - passes:.1f} s of overhead, "
+        "including reading the image."
     )
 
 
@@ -419,14 +444,14 @@ def kernel_times(setting: Setting, most: int = 8) -> str:
     from torch.profiler import ProfilerActivity, profile
 
     gpu = setting.device != "cpu"
-    options = InferenceOptions(backend="torch", mirroring=setting.mirroring)
+    options = NnUNetOptions(backend="torch", mirroring=setting.mirroring)
     model = open_model_folder(setting.ours / "task1", setting.folds[:1])
     ensemble = Ensemble(model, device=setting.device, options=options)
     volume = to_lps(read_image(setting.image))
-    ensemble.predict(volume, CaseRun())
+    ensemble.predict(volume, RunContext())
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if gpu else [])
     with profile(activities=activities) as profiler:
-        ensemble.predict(volume, CaseRun())
+        ensemble.predict(volume, RunContext())
     times = {
         event.key: event.self_device_time_total if gpu else event.self_cpu_time_total
         for event in profiler.key_averages()
@@ -451,8 +476,8 @@ def table(found: Sequence[Row], tumour: int, reference: int = 1) -> str:
     assert base.labels is not None
     seconds = statistics.median(base.seconds)
     gpu = any(row.gpu_memory for row in found)
-    header = ["way", "s, median (range)", "×", "passes s", "all else s", "memory GiB"]
-    header += (["GPU GiB"] if gpu else []) + ["labels that differ", "tumour Dice"]
+    header = ["command", "median (range), s", "×", "passes, s", "overhead, s", "memory, GiB"]
+    header += (["GPU, GiB"] if gpu else []) + ["labels that differ", "tumour Dice"]
     lines = [f"| {' | '.join(header)} |", "|---|" + "--:|" * (len(header) - 1)]
     for row in found:
         assert row.labels is not None
@@ -488,7 +513,7 @@ def machine(device: str) -> str:
     }
     names = ["torch", "nnunetv2", *(["openvino"] if is_installed() else [])]
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in names)
-    gpu = "" if device == "cpu" else f"{select_device(device).description}; "
+    gpu = "" if device == "cpu" else f"{torch_device(device).description}; "
     return (
         f"{gpu}{os.cpu_count()} cores ({', '.join(sorted(processors)) or platform.machine()}), "
         f"Python {platform.python_version()}, {packages}"
@@ -520,12 +545,16 @@ def demonstration(arguments: argparse.Namespace, scratch: Path) -> str:
         folds=folds,
         labels=len(model.labels),
         device=arguments.device,
+        before=arguments.before and arguments.before.resolve(),
     )
     found = rows(setting)
     measure(found, arguments.repeats, scratch, setting.device)
     size = "×".join(map(str, read_image(image).geometry.size_xyz))
+    head = f"{machine(setting.device)}. Image {size}, {arguments.repeats} interleaved repeats."
+    if setting.before is not None:
+        return f"{head}\n\n{table(found, tumour=1, reference=0)}"
     text = (
-        f"{machine(setting.device)}. Image {size}, {arguments.repeats} interleaved repeats.\n\n"
+        f"{head}\n\n"
         f"{table(found, tumour_label(model), reference=int(setting.several))}\n\n"
         f"{further_case(setting, arguments.repeats)}"
     )
@@ -544,11 +573,11 @@ def full_size(arguments: argparse.Namespace, scratch: Path) -> str:
     one = open_model_folder(stock, folds[:1])
     half = sizes(one, write_pack(one, scratch / "half", half=True))["pack"]
     image = (arguments.image or bundled_case("task1")).resolve()
-    told = f"{len(folds)} folds, mirroring"
+    passes = f"{len(folds)} folds, mirroring"
     if not whole:
         configuration = model.plans["configurations"][model.configuration]
         volume = two_windows(image, configuration["patch_size"], configuration["spacing"])
-        image, told = scratch / "two_windows.mha", "one fold, no mirroring"
+        image, passes = scratch / "two_windows.mha", "one fold, no mirroring"
         write_image(volume, image)
     setting = Setting(
         ours, stock, image, folds, len(model.labels), arguments.device, whole, trained=False
@@ -557,7 +586,7 @@ def full_size(arguments: argparse.Namespace, scratch: Path) -> str:
     measure(found, arguments.repeats, scratch, setting.device)
     size = "×".join(map(str, read_image(image).geometry.size_xyz))
     text = (
-        f"{machine(setting.device)}. Random weights, {told}, image {size}"
+        f"{machine(setting.device)}. Random weights, {passes}, image {size}"
         f"{'' if whole else ' (two windows)'}, {arguments.repeats} interleaved repeats.\n\n"
         f"{table(found, tumour_label(model), reference=0)}\n\n"
         f"A fold's checkpoint has {checkpoint / 1e6:.1f} MB; in a pack it has "
@@ -582,9 +611,12 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--full-size", action="store_true", help="PANTHER's network instead")
+    parser.add_argument("--before", type=Path, help="another checkout: only it is compared")
     parser.add_argument("--update-docs", action="store_true")
     arguments = parser.parse_args()
-    arguments.device = select_device(arguments.device).name
+    if arguments.before and (arguments.full_size or arguments.update_docs):
+        parser.error("--before goes with neither --full-size nor --update-docs")
+    arguments.device = torch_device(arguments.device).name
     section = "full-size" if arguments.full_size else "performance"
     if arguments.device != "cpu":
         section += "-gpu"

@@ -27,15 +27,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from warm import ROOT
 
 from gc_panther.case import Volume
-from gc_panther.harness.engine import Clock
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import ModelFolder, open_model_folder
-from gc_panther.nnunet.network import build_network
-from gc_panther.nnunet.openvino_graph import is_installed
-from gc_panther.runtime.device import select_device
-from gc_panther.task import Backend, CaseRun, InferenceOptions
+from gc_panther.nnunet.device import torch_device
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.inference.openvino_graph import is_installed
+from gc_panther.nnunet.model.folder import ModelFolder, open_model_folder
+from gc_panther.nnunet.model.network import build_network
+from gc_panther.nnunet.options import Backend, NnUNetOptions
+from gc_panther.session import Clock
+from gc_panther.task import RunContext
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Passes:
     def run(self) -> None:
         """Compute all of them once more."""
         clock = Clock()
-        facts = self.ensemble.predict(self.volume, CaseRun(clock=clock)).facts
+        facts = self.ensemble.predict(self.volume, RunContext(clock=clock)).facts
         self.backend, self.count = facts["backend"], facts["passes"]
         self.seconds.append(clock.seconds["network"])
 
@@ -139,13 +140,13 @@ def text(found: Sequence[Passes], peaks: dict[str, list[float]]) -> str:
     reached = {name: statistics.median(values) for name, values in peaks.items()}
     best = max(reached, key=lambda name: reached[name])
     scale, unit = (1e12, "TFLOP/s") if reached[best] > 1e13 else (1e9, "GFLOP/s")
-    told = ", ".join(
+    rates = ", ".join(
         f"a {name} reaches {reached[name] / scale:.0f} {unit} "
         f"({min(values) / scale:.0f}–{max(values) / scale:.0f})"
         for name, values in peaks.items()
     )
     lines = [
-        f"Here {told}; the floor is what the passes take at the {best}'s rate.",
+        f"Here {rates}; the floor is what the passes take at the {best}'s rate.",
         "",
         "| network | GFLOP per pass | passes | floor s | backend | s, median (range) | × floor |",
         "|---|--:|--:|--:|---|--:|--:|",
@@ -184,7 +185,7 @@ def measured(device: str, scratch: Path) -> list[Passes]:
         ("ResEnc-M, one fold, no mirroring", full_size, part, False),
     ):
         for backend in backends:
-            options = InferenceOptions(backend=backend, mirroring=mirroring)
+            options = NnUNetOptions(backend=backend, mirroring=mirroring)
             ensemble = Ensemble(model, device=device, options=options)
             found.append(Passes(name, ensemble, volume, operations(model)))
     return found
@@ -197,7 +198,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--update-docs", action="store_true")
     arguments = parser.parse_args()
-    device = select_device(arguments.device).name
+    device = torch_device(arguments.device).name
     with tempfile.TemporaryDirectory() as scratch:
         found, tried = measured(device, Path(scratch)), probes(device)
         peaks: dict[str, list[float]] = {probe.name: [] for probe in tried}

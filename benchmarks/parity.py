@@ -32,16 +32,18 @@ from stock import stock_labels, with_stock_trainer
 from warm import ROOT, WarmTask
 
 from gc_panther.case import Volume
-from gc_panther.harness.engine import Choices
 from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import bounding_box
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.labels import tumour_label
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.runtime.device import select_device
-from gc_panther.task import Backend, CaseRun, Combine, InferenceOptions, Runtime
+from gc_panther.nnunet.device import torch_device
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.options import Backend, Combine, NnUNetOptions
+from gc_panther.options import RunOptions
+from gc_panther.panther.labels import tumour_label
+from gc_panther.session import Choices
+from gc_panther.task import RunContext, Runtime
 
 #: What counts as equal on a CPU: the part of the voxels that may differ, and the tumour's Dice.
 CPU_LIMITS = (1e-5, 0.9995)
@@ -108,8 +110,8 @@ def compare_ensemble(
     for combine in COMBINE:
         stock = stock_labels(stock_folder, folds, volume, combine, device)
         for backend in backends:
-            options = InferenceOptions(combine=combine, backend=backend)
-            ours = Ensemble(model, device=device, options=options).predict(volume, CaseRun())
+            options = NnUNetOptions(combine=combine, backend=backend)
+            ours = Ensemble(model, device=device, options=options).predict(volume, RunContext())
             what = f"{combine}, {backend}"
             rows.append(compare(case, what, ours.labels_zyx, stock, tumour, device))
             say(rows[-1])
@@ -129,8 +131,8 @@ def compare_localizer(
     with tempfile.TemporaryDirectory() as scratch:
         own = with_stock_trainer(folder, Path(scratch) / "mrsegmentator")
         os.environ["MRSEG_WEIGHTS_PATH"] = str(own)
-        localizer = Localizer(Runtime(device, InferenceOptions(), models, Path(scratch)))
-        ours = localizer.find(volume, CaseRun()).mask.array_zyx
+        localizer = Localizer(Runtime(device, NnUNetOptions(), models, Path(scratch)))
+        ours = localizer.find(volume, RunContext()).mask.array_zyx
         searched = Path(scratch) / "image.mha"
         write_image(resample(volume, SPACING_XYZ), searched, compress=False)
         infer(
@@ -143,7 +145,7 @@ def compare_localizer(
             allow_tqdm=False,
         )
         stock = read_image(Path(scratch) / "image_seg.mha").array_zyx == PANCREAS_LABEL
-        crop = find_region(volume, localizer, CaseRun()).volume
+        crop = find_region(volume, localizer, RunContext()).volume
     row = compare(case, "localizer", ours, stock, True, device)
     say(row)
     return row, crop
@@ -191,12 +193,12 @@ def main() -> int:
     parser.add_argument("--update-docs", action="store_true")
     arguments = parser.parse_args()
 
-    device = select_device(arguments.device).name
+    device = torch_device(arguments.device).name
     backends = arguments.backends if device == "cpu" else ["torch"]
     equal, tables = True, [f"{machine(device)}.", ""]
     for name in arguments.tasks:
         rows: list[Row] = []
-        task = WarmTask(name, Choices(model_dir=arguments.model_dir))
+        task = WarmTask(name, Choices(RunOptions(model_dir=arguments.model_dir)))
         wanted = next(model for model in task.task.models if model.name == name)
         # nnU-Net and MRSegmentator print; stdout is for the tables.
         with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as scratch:

@@ -2,7 +2,7 @@
 
     python benchmarks/phantom_difficulty.py --cases 20
 
-The threshold is an oracle: it knows the pancreas (with the tumour, dilated by 5 mm), looks only
+The threshold is an oracle: it knows the pancreas (with the tumour, dilated by 5 mm), searches only
 inside it, and is chosen with the reference at hand. "per data set" is the one threshold, above or
 below, with the best mean Dice over all cases, on intensities divided by the case's median inside
 the region; "per case" is the best threshold of every single case. "band" picks the best lower and
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from gc_panther.phantom.generate import PROTOCOLS, Phantom, generate_phantom
+from gc_panther.panther.phantom.generate import PROTOCOLS, Phantom, generate_phantom
 
 MARGIN_MM = 5.0
 #: Thresholds, relative to the region's median.

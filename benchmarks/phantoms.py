@@ -8,8 +8,8 @@ from typing import Any
 
 from warm import ROOT
 
-from gc_panther.phantom.dataset import Job, case_name, make_case
-from gc_panther.phantom.generate import PHANTOM_VERSION
+from gc_panther.panther.phantom.dataset import Job, case_name, make_case
+from gc_panther.panther.phantom.generate import PHANTOM_VERSION
 
 #: No training recipe uses this seed (`docs/accuracy.md`).
 SEED = 4242
@@ -35,5 +35,5 @@ def phantom_files(task: str, case: int, seed: int, work: Path) -> tuple[str, Pat
 
 
 def say(*words: Any) -> None:
-    """Print a line of progress at once, beside the result on stdout."""
+    """Print a line of progress at once, apart from the result on stdout."""
     print(*words, file=sys.stderr, flush=True)

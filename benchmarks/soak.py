@@ -117,7 +117,7 @@ def docker(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]
 
 @contextmanager
 def serving(image: str, given: Path, output: Path) -> Iterator[str]:
-    """A container of the image behind its invoke door.
+    """A container of the image that answers the invoke interface.
 
     Raises:
         SystemExit: it cannot be started.

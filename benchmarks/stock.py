@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gc_panther.case import Volume
-from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.model.folder import open_model_folder
 
 
 def with_stock_trainer(folder: Path, target: Path) -> Path:

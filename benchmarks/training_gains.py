@@ -31,18 +31,20 @@ from gc_panther_task2.training import Task2Recipe, Task2Training
 from phantoms import SEED, phantom_files, say
 from warm import ROOT
 
-from gc_panther.evaluation.metrics import TUMOUR
-from gc_panther.evaluation.tables import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.roi import Box, crop, paste
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.tumour import segment_tumour
-from gc_panther.task import CaseRun, InferenceOptions, Runtime
-from gc_panther.training.dataset import write_json
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.recipe import PhantomCases, Schedule, StudentRound, load_preset
+from gc_panther.json_files import write_json
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import Schedule, StudentRound, load_preset
+from gc_panther.panther.evaluation.metrics import TUMOUR
+from gc_panther.panther.evaluation.tables import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED
+from gc_panther.panther.training.recipe import PhantomCases
+from gc_panther.panther.tumour import segment_tumour
+from gc_panther.task import RunContext, Runtime
 
 DOCS = ROOT / "docs" / "training.md"
 RESOURCES = ROOT / "resources"
@@ -93,7 +95,7 @@ class Bench:
     def dice(self, arm: Arm) -> np.ndarray:
         """Tumour Dice of each phantom."""
         model = open_model_folder(arm.model(), arm.folds)
-        options = InferenceOptions()
+        options = NnUNetOptions()
         ensemble = Ensemble(model, device="cpu", options=options)
         found = []
         for case in range(self.cases):
@@ -101,7 +103,7 @@ class Bench:
             volume = to_lps(read_image(image))
             reference = to_lps(read_image(label)).array_zyx == TUMOUR
             region = self._region(arm, name, image)
-            tumour = segment_tumour(ensemble, region.volume if region else volume, CaseRun())
+            tumour = segment_tumour(ensemble, region.volume if region else volume, RunContext())
             mask = tumour.mask_zyx
             if region:
                 mask = paste(mask, region.box, volume.geometry.shape_zyx)
@@ -118,8 +120,8 @@ class Bench:
         if not kept.is_file():
             with tempfile.TemporaryDirectory() as scratch:
                 models = {LOCALIZER_MODEL.name: RESOURCES / LOCALIZER_MODEL.name}
-                localizer = Localizer(Runtime("cpu", InferenceOptions(), models, Path(scratch)))
-                region = find_region(volume, localizer, CaseRun())
+                localizer = Localizer(Runtime("cpu", NnUNetOptions(), models, Path(scratch)))
+                region = find_region(volume, localizer, RunContext())
             write_json(kept, [region.box.start_zyx, region.box.stop_zyx])
         start, stop = json.loads(kept.read_text())
         box = Box(tuple(start), tuple(stop))

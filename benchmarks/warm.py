@@ -1,4 +1,4 @@
-"""A task in a warm process, through the engine behind the command line."""
+"""A task in a warm process, through the session behind the command line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from gc_panther.case import Case, Segmentation, Volume
-from gc_panther.harness.engine import Choices, Engine
+from gc_panther.case import Case, Result, Volume
 from gc_panther.plugins import create_plugin_manager, find_task
 from gc_panther.runtime.weights import find_models, weight_roots
+from gc_panther.session import Choices, Session
 from gc_panther.settings import read_settings
 from gc_panther.task import Task
 
@@ -45,23 +45,23 @@ class WarmTask:
     @cached_property
     def models(self) -> Mapping[str, Path]:
         """The model folders, by requirement name."""
-        roots = weight_roots(read_settings(), self.choices.model_dir)
-        return find_models(self.task, roots, explicit=self.choices.model_dir is not None)
+        roots = weight_roots(read_settings(), self.choices.run.model_dir)
+        return find_models(self.task, roots, explicit=self.choices.run.model_dir is not None)
 
     @cached_property
-    def _engine(self) -> Engine:
-        engine = Engine(self.task, create_plugin_manager(), read_settings(), self.choices)
-        return self._stack.enter_context(engine)
+    def _session(self) -> Session:
+        session = Session(self.task, create_plugin_manager(), read_settings(), self.choices)
+        return self._stack.enter_context(session)
 
-    def segment(self, name: str, image: Volume) -> tuple[Segmentation, float]:
+    def segment(self, name: str, image: Volume) -> tuple[Result, float]:
         """Segment one image; return also the seconds it took, loading left out."""
-        segmentation, report = self._process(name, image)
-        return segmentation, report["seconds"]["segment"]
+        result, report = self._run(name, image)
+        return result, report["seconds"]["segment"]
 
     def report(self, name: str, image: Volume) -> dict[str, Any]:
         """The run report of one image."""
-        return self._process(name, image)[1]
+        return self._run(name, image)[1]
 
-    def _process(self, name: str, image: Volume) -> tuple[Segmentation, dict[str, Any]]:
+    def _run(self, name: str, image: Volume) -> tuple[Result, dict[str, Any]]:
         slug = self.task.interfaces[0].inputs[0].slug
-        return self._engine.process(Case(name, {slug: image}))
+        return self._session.run(Case(name, {slug: image}))

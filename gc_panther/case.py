@@ -1,4 +1,4 @@
-"""The values that flow through a run: geometry, volumes, cases, segmentations.
+"""The values that flow through a run: geometry, volumes, cases, results.
 
 Arrays are always (z, y, x). Everything named ``*_xyz`` follows SimpleITK's order.
 """
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from gc_panther.sockets import Socket
 
 XYZ = tuple[float, float, float]
 
@@ -98,21 +100,46 @@ class Case:
     images: Mapping[str, Volume]
     sources: Mapping[str, Path] = field(default_factory=dict)
 
+    def __getitem__(self, socket: Socket) -> Volume:
+        """The image of an input socket."""
+        return self.images[socket.slug]
+
 
 @dataclass(frozen=True)
-class Segmentation:
-    """What a task returns for a case.
+class Result:
+    """What a predictor returns for a case.
 
     Attributes:
-        mask: uint8 labels on the grid of the image that was segmented.
-        details: JSON-compatible facts about how the mask was made (folds, combine mode, region of
+        outputs: the value of each output socket that the case's interface declares: a uint8 mask on
+            the grid of the case's first image.
+        details: JSON-compatible facts about how it was made (folds, combine mode, region of
             interest, …); they go into the run report.
         notes: sentences for the person who reads the result, such as a fallback that was taken;
             they go into the run report and into ``results.json``.
-        warnings: sentences that a person must see before trusting the mask; they go onto the
+        warnings: sentences that a person must see before trusting the result; they go onto the
             terminal, into the run report, ``results.json``, pictures and the cohort's table. The
-            engine puts those about the weights and the image before the task's own.
+            session puts those about the weights and the image before the task's own.
     """
+
+    outputs: Mapping[Socket, Volume]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def mask(self) -> Volume:
+        """The only output.
+
+        Raises:
+            ValueError: there are several, or none.
+        """
+        (volume,) = self.outputs.values()
+        return volume
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Deprecated: a :class:`Result` of one mask, as ``Segmenter.segment`` returned it."""
 
     mask: Volume
     details: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What is said on stdout beside the files that were asked for."""
+"""Output on stdout, besides the files that a command writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def say(text: str) -> None:
-    """Print a line; where stdout cannot be written, the work is not worth less without it."""
+    """Print a line; a stdout that cannot be written does not make the command fail."""
     try:
         print(text, flush=True)
     except OSError:
@@ -15,7 +15,7 @@ def say(text: str) -> None:
 
 
 def drop_stdout() -> None:
-    """Let what is still to be written to stdout go nowhere: the interpreter would say so again."""
+    """Discard what is buffered for stdout, so that the interpreter's exit does not fail on it."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, sys.stdout.fileno())

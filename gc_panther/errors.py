@@ -8,6 +8,7 @@ The exit codes of every command are taken from here: 0 is success, 1 is "the wor
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ _MEMORY_WORDS = (
     "bad_alloc",
     "could not create a primitive",
 )
+
+#: A line of a distribution's metadata, such as ``ray>=2.52; extra == "ray"``.
+_OF_AN_EXTRA = re.compile(r"(?P<name>[\w.-]+).*\bextra == [\"'](?P<extra>[\w-]+)")
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -47,7 +51,7 @@ class GCPantherError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        """The whole message on one line, as it is shown on the platform's page."""
+        """The whole message on one line, as the platform's page shows it."""
         line = self.what if not self.where else f"{self.what}: {self.where}"
         if self.fix:
             line = f"{line}. {self.fix}"
@@ -105,14 +109,33 @@ def missing_package(error: BaseException) -> UserError | None:
     # A module of this package that is not there is a fault of this package.
     if package == __package__:
         return None
+    extra = _extra_with(package)
     return UserError(
         f"the Python package {package!r} is not installed",
-        fix="Install what the task's distribution and requirements.lock list",
+        fix=f"Run pip install 'gc-panther[{extra}]'"
+        if extra
+        else "Install what the task's distribution and requirements.lock list",
     )
 
 
+def _extra_with(package: str) -> str:
+    """The extra of gc-panther that installs a package; empty if none does."""
+    from importlib import metadata
+
+    wanted = package.lower().replace("_", "-")
+    try:
+        requirements = metadata.requires("gc-panther") or []
+    except metadata.PackageNotFoundError:
+        return ""
+    for requirement in requirements:
+        found = _OF_AN_EXTRA.match(requirement)
+        if found and found["name"].lower().replace("_", "-") == wanted and found["extra"] != "dev":
+            return found["extra"]
+    return ""
+
+
 def describe(error: BaseException) -> tuple[str, int]:
-    """What to tell a person about a failure, and the exit code.
+    """The message about a failure, and the exit code.
 
     Returns:
         One sentence or two, without a line's end, and the code.

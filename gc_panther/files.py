@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all, also several at once."""
+"""Files and folders that are written as a whole or not at all, also several files at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import hashlib
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -37,6 +38,43 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder under a temporary name, which takes its own name when the block ends well.
+
+    Where it ends with an error, ``path`` is as it was. What a process that was killed has left of
+    the same folder is removed.
+
+    Args:
+        path: the folder to make.
+        replace: whether it takes the place of an earlier one.
+
+    Raises:
+        OSError: there is one that is not to be replaced, or the folder cannot be made.
+    """
+    temporary, earlier = _hidden(path, "part"), _hidden(path, "earlier")
+    if earlier.exists() and not path.exists():
+        # The process was killed between the two renames below.
+        earlier.rename(path)
+    for left in (temporary, earlier):
+        if left.exists():
+            shutil.rmtree(left)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if replace and path.exists():
+            path.rename(earlier)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if earlier.exists():
+                earlier.rename(path)
+            raise
+        shutil.rmtree(earlier, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -213,7 +251,7 @@ def _set_aside(path: Path) -> Path | None:
 
 
 def _hidden(path: Path, what: str) -> Path:
-    """A hidden name beside a file."""
+    """A hidden name in a file's folder."""
     name = f".{path.name}.{what}"
     if len(os.fsencode(name)) > _LONGEST_NAME:
         digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()

@@ -1,7 +1,7 @@
 """What a model says about itself: which kind of weights it holds, and under which licence.
 
-A weights pack says it in its manifest (:mod:`gc_panther.nnunet.pack`), any other model folder in
-``model.json``; folders without it are of unknown origin.
+A weights pack says it in its manifest (:mod:`gc_panther.nnunet.model.manifest`), any other model
+folder in ``model.json``; folders without it are of unknown origin.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ModelIdentity(BaseModel):
 
     Attributes:
         kind: ``demonstration`` for weights that were trained on synthetic images only, ``trained``
-            for others, None where nothing is said.
+            for others, None if unknown.
         title: what a person reads.
         licence: of the weights, such as ``Apache-2.0``.
         model_card: name of the file that describes data, training and limits.
@@ -55,7 +55,7 @@ class ModelIdentity(BaseModel):
 
 
 def read_identity(folder: Path) -> ModelIdentity:
-    """What a model folder says about itself; nothing is said where it has no such file.
+    """What a model folder says about itself; an empty identity if it has no such file.
 
     Raises:
         WeightsError: the file is damaged, or a field of it is wrong.
@@ -116,7 +116,7 @@ def changed_identity(identity: ModelIdentity, **changes: str | None) -> ModelIde
 
 
 def demonstration_warning(names: Sequence[str]) -> str:
-    """What has to be said wherever demonstration weights are used."""
+    """The warning that accompanies every use of demonstration weights."""
     return f"{DEMONSTRATION} ({', '.join(names)})"
 
 

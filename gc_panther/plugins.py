@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import metadata
 from typing import cast
 
@@ -15,6 +15,9 @@ from gc_panther.errors import PluginError
 from gc_panther.task import Task
 
 ENTRY_POINT_GROUP = hookspecs.PROJECT
+
+#: What the core computes with.
+DISTRIBUTIONS = ("SimpleITK", "numpy", "scipy", "pluggy")
 
 
 def create_plugin_manager(
@@ -45,6 +48,9 @@ def create_plugin_manager(
     try:
         for plugin in extra:
             manager.register(plugin)
+        for declared in manager.hook.gc_panther_hookspecs():
+            for module in declared:
+                manager.add_hookspecs(module)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise _not_loaded("a plugin", error) from error
@@ -53,7 +59,7 @@ def create_plugin_manager(
 
 @lru_cache(maxsize=4)
 def _entry_points(_path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
-    """What is installed on a search path; looked up once, as it reads every distribution."""
+    """What is installed on a search path; found once, because it reads every distribution."""
     found = metadata.entry_points(group=ENTRY_POINT_GROUP)
     return tuple(sorted(found, key=lambda entry: entry.name))
 
@@ -70,6 +76,23 @@ def _not_loaded(plugin: str, error: Exception) -> PluginError:
         where=f"entry-point group {ENTRY_POINT_GROUP!r}",
         fix="Repair or uninstall the distribution that provides it",
     )
+
+
+def installed_versions(manager: pluggy.PluginManager) -> dict[str, str | None]:
+    """Versions of what the core and the plugins list; None where it is not installed."""
+    named = [
+        *DISTRIBUTIONS,
+        *(n for names in manager.hook.gc_panther_distributions() for n in names),
+    ]
+    return {name: _version_of(name) for name in dict.fromkeys(named)}
+
+
+@cache
+def _version_of(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def registered_tasks(manager: pluggy.PluginManager) -> dict[str, Task]:

@@ -1,4 +1,4 @@
-"""What a plugin provides: a :class:`Task`, and the :class:`Segmenter` it loads.
+"""What a plugin provides: a :class:`Task`, and the :class:`Predictor` it loads.
 
 This module is the whole surface a task has to implement. It imports nothing heavy, so that
 listing the tasks costs nothing.
@@ -12,47 +12,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from gc_panther.errors import UserError
+from gc_panther.errors import InputError
+from gc_panther.options import Options
+from gc_panther.sockets import Interface as Interface
+from gc_panther.sockets import Socket as Socket
 
 if TYPE_CHECKING:
-    from gc_panther.case import Case, Segmentation
-
-SocketKind = Literal["Image", "File", "Value"]
-Combine = Literal["probabilities", "logits", "vote"]
-Backend = Literal["auto", "torch", "openvino"]
-Mode = Literal["exact", "adaptive"]
-
-
-@dataclass(frozen=True)
-class Socket:
-    """One named input or output of an algorithm, as Grand Challenge defines it.
-
-    Attributes:
-        slug: the platform's identifier, such as ``abdominal-t1-mri``.
-        relative_path: where the value lies below ``/input`` or ``/output``.
-        kind: the platform's super kind.
-        title: what a person reads.
-    """
-
-    slug: str
-    relative_path: str
-    kind: SocketKind = "Image"
-    title: str = ""
-
-
-@dataclass(frozen=True)
-class Interface:
-    """One combination of inputs an algorithm accepts, and what it writes for them."""
-
-    inputs: tuple[Socket, ...]
-    outputs: tuple[Socket, ...]
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The platform's key of an interface: the sorted slugs of its inputs."""
-        return tuple(sorted(socket.slug for socket in self.inputs))
+    from gc_panther.case import Case, Result, Segmentation
 
 
 @dataclass(frozen=True)
@@ -69,50 +37,6 @@ class ModelRequirement:
     name: str
     folds: tuple[int, ...]
     source: str = ""
-
-
-@dataclass(frozen=True)
-class InferenceOptions:
-    """What a user may choose about inference; the defaults are the ones to submit with.
-
-    Attributes:
-        combine: how the folds become one answer (see ``docs/architecture.md``).
-        keep_empty: leave an empty mask empty instead of keeping the most probable component.
-        folds: folds to use; ``None`` means those the task requires.
-        mirroring: average over mirrored copies along the axes the checkpoint allows.
-        step_size: distance of neighbouring windows as a fraction of the patch, in (0, 1].
-        backend: what computes the passes; ``auto`` takes OpenVINO on a CPU where it is installed,
-            torch otherwise.
-        mode: ``adaptive`` leaves out mirrored copies where the wanted label cannot be; it is an
-            approximation.
-    """
-
-    combine: Combine = "probabilities"
-    keep_empty: bool = False
-    folds: tuple[int, ...] | None = None
-    mirroring: bool = True
-    step_size: float = 0.5
-    backend: Backend = "auto"
-    mode: Mode = "exact"
-
-    def __post_init__(self) -> None:
-        """Refuse what has no meaning, wherever it was said.
-
-        Raises:
-            UserError: an option is none of its choices or out of range.
-        """
-        for name, chosen, known in (
-            ("combine mode", self.combine, get_args(Combine)),
-            ("backend", self.backend, get_args(Backend)),
-            ("mode", self.mode, get_args(Mode)),
-        ):
-            if chosen not in known:
-                raise UserError(f"there is no {name} {chosen!r}", fix=f"Choose {', '.join(known)}")
-        if not 0 < self.step_size <= 1:
-            raise UserError(
-                f"the step size {self.step_size:g} is not above 0 and at most 1",
-                fix="It is the distance of windows as a part of the patch; the default is 0.5",
-            )
 
 
 class Progress(Protocol):
@@ -142,7 +66,7 @@ class SilentProgress:
 
 
 class StageClock(Protocol):
-    """Measures named stages; the engine's implementation also logs them."""
+    """Measures named stages; the session's implementation adds them up."""
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Measure the enclosed block under ``name``, seconds added up per name."""
@@ -174,34 +98,34 @@ class Runtime:
 
     Attributes:
         device: torch's name of the device, ``"cpu"`` or ``"cuda:0"``, already checked.
-        options: the user's choices.
+        options: the user's choices, an instance of the task's ``Options``.
         models: the verified place of each required model folder, by requirement name.
         scratch: an existing folder for temporary files; never below ``/input`` or ``/output``.
     """
 
     device: str
-    options: InferenceOptions
+    options: Any
     models: Mapping[str, Path]
     scratch: Path
 
 
 @dataclass(frozen=True)
-class CaseRun:
-    """What accompanies one case on its way through a segmenter.
+class RunContext:
+    """What a predictor gets with each case.
 
     Attributes:
-        progress: told of each pass.
+        progress: notified of each pass.
         clock: measures the stages.
-        deadline: when the segmenter should be done, on :func:`time.perf_counter`'s clock; None
-            where it may take its time.
+        deadline: when the predictor should be done, on :func:`time.perf_counter`'s clock; None
+            if there is no limit.
     """
 
     progress: Progress = field(default_factory=SilentProgress)
     clock: StageClock = field(default_factory=NoClock)
     deadline: float | None = None
 
-    def within(self, part: str, *, share: float = 1.0) -> CaseRun:
-        """The same run for one part of the work.
+    def within(self, part: str, *, share: float = 1.0) -> RunContext:
+        """The same context for one part of the work.
 
         Args:
             part: its stages are measured as ``part: stage``.
@@ -211,54 +135,86 @@ class CaseRun:
         if deadline is not None:
             now = time.perf_counter()
             deadline = now + share * (deadline - now)
-        return CaseRun(self.progress, _PartClock(part, self.clock), deadline)
+        return RunContext(self.progress, _PartClock(part, self.clock), deadline)
 
 
-class Segmenter(Protocol):
+class Predictor(Protocol):
     """A loaded model, ready for any number of cases, one at a time."""
 
-    def segment(self, case: Case, run: CaseRun) -> Segmentation:
-        """Segment one case.
+    def predict(self, case: Case, run: RunContext) -> Result:
+        """Compute the outputs of one case.
 
         Args:
             case: images as stored; bringing them to the orientation the network expects is the
-                segmenter's work (``gc_panther.imaging.orientation`` does it).
-            run: progress and stage clock of this case.
+                predictor's work (``gc_panther.imaging.orientation`` does it).
+            run: progress, stage clock and deadline of this case.
 
         Returns:
-            A mask on exactly the grid of the input image.
+            What the case's interface declares: a mask on exactly the grid of the input image.
 
         Raises:
             gc_panther.errors.GCPantherError: with what was wrong and what to do.
         """
 
 
+#: Deprecated: the earlier name of :class:`RunContext`.
+CaseRun = RunContext
+
+
+class Segmenter(Protocol):
+    """Deprecated: what a task loaded before there was :class:`Predictor`."""
+
+    def segment(self, case: Case, run: RunContext) -> Segmentation:
+        """Segment one case."""
+
+
 class Task(ABC):
-    """A segmentation task: names, interfaces, weights, and how to load its segmenter.
+    """A task: names, interfaces, weights, and how to load its predictor.
 
     Attributes:
         name: how the task is called on the command line; lower case, no blanks.
         title: one line for listings.
         interfaces: the input combinations it accepts.
         models: the model folders it needs.
+        libraries: the Python packages that compute it and have to be able to use its device, such
+            as ``("torch",)``; ``()`` for none. None, where it does not say, is all of those that
+            are installed and a plugin can check.
         mask_values: the values its mask may hold, 0 included.
         labels: what each mask value means.
+        Options: what a user may choose of this task alone: flags, variables and arguments come from
+            the fields of the class, and :attr:`Runtime.options` is an instance of it.
     """
 
     name: str
     title: str
     interfaces: tuple[Interface, ...]
     models: tuple[ModelRequirement, ...]
+    libraries: tuple[str, ...] | None = None
     mask_values: tuple[int, ...] = (0, 1)
     labels: Mapping[int, str] = {0: "background", 1: "foreground"}
+    Options: ClassVar[type[Options]] = Options
 
     @abstractmethod
-    def load(self, runtime: Runtime) -> Segmenter:
+    def load(self, runtime: Runtime) -> Predictor:
         """Load the networks; heavy imports belong in here.
 
         Raises:
             gc_panther.errors.WeightsError: a model folder is incomplete or unsafe.
         """
+
+    def interface_of(self, case: Case) -> Interface:
+        """The interface whose inputs a case holds.
+
+        Raises:
+            InputError: there is none.
+        """
+        given = tuple(sorted(case.images))
+        for interface in self.interfaces:
+            if interface.key == given:
+                return interface
+        raise InputError(
+            f"the inputs ({', '.join(given)}) fit no interface of {self.name}", where=case.name
+        )
 
     def describe(self) -> dict[str, Any]:
         """JSON-compatible facts for ``gc-panther tasks`` and ``info --json``."""

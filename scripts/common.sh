@@ -30,7 +30,7 @@ require_task() {
     for known in $TASKS; do
         [ "${1:-}" = "$known" ] && return 0
     done
-    fail "'${1:-}' is no task. Choose one of: $TASKS" 2
+    fail "'${1:-}' is not a valid task. Choose one of: $TASKS" 2
 }
 
 # docker, or podman, which takes the same commands.

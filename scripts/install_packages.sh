@@ -1,7 +1,7 @@
 #!/bin/sh
 # In an image's build: makes a virtual environment with exactly the locked versions.
 #     install_packages.sh /opt/venv
-# Beside it lie the lock files, one of them torch's, and, for a build without network, wheels with
+# In the same folder are the lock files, one of them torch's, and, for a build without network, wheels with
 # their SHA256SUMS. TORCH_INDEX_URL is a further index for torch alone.
 set -eu
 cd "$(dirname "$0")"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gc_panther.contract.inputs import find_inputs
-from gc_panther.evaluation.metrics import score_volumes
 from gc_panther.imaging.images import read_image
+from gc_panther.panther.evaluation.metrics import score_volumes
+from gc_panther.platform.inputs import find_inputs
 from gc_panther.plugins import create_plugin_manager, find_task
 from gc_panther.report.overlay import save_overlay
 from gc_panther.text import count

@@ -185,7 +185,7 @@ def wait_for_end() -> Callable[[Iterable[int]], None]:
 
 @pytest.fixture
 def resident() -> Callable[[], int]:
-    """Tells this process's memory, bytes."""
+    """Measures this process's memory, bytes."""
     return lambda: int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -216,8 +216,9 @@ def toy_plugin() -> Any:
 
     import numpy as np
 
-    from gc_panther.case import Segmentation, Volume
+    from gc_panther.case import Result, Volume
     from gc_panther.hookspecs import hookimpl
+    from gc_panther.nnunet.options import NnUNetOptions
     from gc_panther.task import Interface, Socket, Task
 
     plugin = types.SimpleNamespace(
@@ -232,24 +233,23 @@ def toy_plugin() -> Any:
     image = Socket("toy-mri", "images/toy-folder")
     output = Socket("toy-mask", "images/toy-mask")
 
-    class ToySegmenter:
-        def segment(self, case: Any, run: Any) -> Segmentation:
+    class ToyPredictor:
+        def predict(self, case: Any, run: Any) -> Result:
             plugin.runs.append(run)
-            volume = case.images["toy-mri"]
-            mask = plugin.change((volume.array_zyx > 250).astype(np.uint8))
-            return Segmentation(
-                Volume(mask, volume.geometry), {"toy": 1}, ("a note",), plugin.warnings
-            )
+            volume = case[image]
+            mask = Volume(plugin.change((volume.array_zyx > 250).astype(np.uint8)), volume.geometry)
+            return Result({output: mask}, {"toy": 1}, ("a note",), plugin.warnings)
 
     class ToyTask(Task):
         name = "toy"
         title = "Toy"
         interfaces = (Interface((image,), (output,)),)
         models = ()
+        Options = NnUNetOptions
 
-        def load(self, runtime: Any) -> ToySegmenter:
+        def load(self, runtime: Any) -> ToyPredictor:
             plugin.runtime = runtime
-            return ToySegmenter()
+            return ToyPredictor()
 
     class Hooks:
         @hookimpl

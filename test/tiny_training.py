@@ -15,10 +15,11 @@ import quick_nnunet
 from gc_panther_task1 import training
 
 from gc_panther import cli
-from gc_panther.phantom import dataset
-from gc_panther.training import export, ray_engine
-from gc_panther.training.engine import LocalEngine
-from gc_panther.training.workspace import Workspace
+from gc_panther.nnunet.training.jobs import ray_engine
+from gc_panther.nnunet.training.jobs.engine import LocalEngine
+from gc_panther.nnunet.training.models import export
+from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.panther.phantom import dataset
 
 #: What waits in this process: module, function, and the call that does not return.
 HOLDS = {"phantoms": (dataset, "make_case", 2), "export": (export, "_export_checkpoint", 2)}

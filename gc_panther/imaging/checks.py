@@ -26,7 +26,7 @@ FARTHEST_ORIGIN_MM = 1e5
 #: Numbers in single precision, or with four decimals, stay below; a shear of so much moves a voxel
 #: at the end of 50 cm by half a millimetre.
 ORTHONORMAL_TOLERANCE = 1e-3
-#: Bytes for a voxel that drawing takes besides the image and its reordered copy.
+#: Bytes per voxel that drawing takes in addition to the image and its reordered copy.
 _DRAWING = 16
 
 _FIX = "Export the image again as .mha or .nii.gz"

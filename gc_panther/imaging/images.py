@@ -20,6 +20,7 @@ from gc_panther.imaging.formats.nifti import read_nifti
 from gc_panther.imaging.formats.nrrd import read_nrrd
 from gc_panther.imaging.formats.tiff import read_tiff
 from gc_panther.imaging.geometry import physical_points
+from gc_panther.imaging.names import image_ending
 
 _Reader = Callable[[Path, Callable[[Header], Geometry]], Volume]
 #: What is read, by the files' endings.
@@ -91,12 +92,6 @@ def read_image(path: Path) -> Volume:
     return volume
 
 
-def image_ending(path: Path) -> str:
-    """The ending that names a file's format, in lower case; ``.nii.gz`` is one."""
-    name = path.name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
-
-
 def from_sitk(image: sitk.Image, *, where: str | Path = "image") -> Volume:
     """Take the pixels and the geometry out of a SimpleITK image.
 
@@ -133,13 +128,14 @@ def to_sitk(volume: Volume) -> sitk.Image:
     return image
 
 
-def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
+def write_image(volume: Volume, path: Path, *, compress: bool = True, level: int = -1) -> None:
     """Write an image so that ``path`` either holds all of it or is left as it was.
 
     Args:
         volume: what to write.
         path: the file; its ending chooses one of :data:`MASK_ENDINGS`.
         compress: compress the pixels where the format can.
+        level: of compression, from 1 (fast) to 9 (small); SimpleITK's own by default.
 
     Raises:
         OutputError: the format is another one, or the file cannot be written.
@@ -152,7 +148,7 @@ def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
             where=path,
             fix=f"Choose one of {', '.join(MASK_ENDINGS)}",
         )
-    content = encode_image(volume, ending, compress=compress)
+    content = encode_image(volume, ending, compress=compress, level=level)
     try:
         if not path.parent.is_dir():
             raise FileNotFoundError(None, "there is no such folder")
@@ -167,7 +163,12 @@ def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
 
 
 def encode_image(
-    volume: Volume, ending: str, *, compress: bool = True, scratch: Path | None = None
+    volume: Volume,
+    ending: str,
+    *,
+    compress: bool = True,
+    level: int = -1,
+    scratch: Path | None = None,
 ) -> bytes:
     """What a file with the image holds.
 
@@ -175,6 +176,7 @@ def encode_image(
         volume: the image.
         ending: one of :data:`MASK_ENDINGS`.
         compress: compress the pixels where the format can.
+        level: as for :func:`write_image`.
         scratch: a folder for temporary files; the system's where none is given.
 
     Raises:
@@ -185,7 +187,9 @@ def encode_image(
         # Under a name of its own: SimpleITK ends the process over names that are not UTF-8.
         path = folder / f"image{ending}"
         try:
-            sitk.WriteImage(to_sitk(volume), str(path), useCompression=compress)
+            sitk.WriteImage(
+                to_sitk(volume), str(path), useCompression=compress, compressionLevel=level
+            )
         except RuntimeError as error:
             raise OutputError(
                 f"the image cannot be written as {ending}{_reason(error)}",

@@ -1,1 +1,1 @@
-"""What a run says about itself, and how its result looks."""
+"""The run report, and pictures of a mask over its image."""

@@ -103,7 +103,7 @@ def save_overlay(
         path: the PNG to write.
         reference: labels on the image's grid; 1, the tumour, is outlined.
         roi: ``start_xyz`` and ``stop_xyz`` of the region that was segmented, in voxels of the
-            image as stored, stop exclusive, as ``Segmentation.details["roi"]`` holds it.
+            image as stored, stop exclusive, as ``Result.details["roi"]`` holds it.
         title: the case's name.
         warnings: shown in red below the title.
     """

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 from gc_panther.errors import WeightsError
 
 ENDINGS = (".tar.gz", ".tgz", ".tar")
-#: Weights hardly shrink; an archive that grows more than this is no archive of weights.
+#: Weights hardly shrink; an archive that grows more than this is not an archive of weights.
 MOST_GROWTH = 20
 #: Bytes that even the smallest archive may unpack to: plans and cards shrink well.
 _ALWAYS_ALLOWED = 64 << 20
@@ -26,7 +26,7 @@ _DEEPEST = 16
 _LONGEST_NAME = 200
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 1 << 20
-_FIX = "Make it anew with gc-panther train --export or ./do_save.sh"
+_FIX = "Make it again with gc-panther train --export or ./do_save.sh"
 
 _unpacked: dict[Path, Path] = {}
 

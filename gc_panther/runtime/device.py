@@ -1,69 +1,84 @@
-"""Which device the networks run on, and whether it can."""
+"""Which device a task runs on: the policy, and its messages.
+
+The driver is asked what GPUs there are; the libraries that compute a task's networks, through the
+hook ``gc_panther_device_check``, whether they can use the one that was chosen.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Protocol
 
-from gc_panther.cudnn import GOOD_RELEASES, convolution_faults
+import pluggy
+
 from gc_panther.errors import DeviceError
-from gc_panther.runtime.driver import driver_version, too_old
+from gc_panther.hardware import Device, DeviceCheck, Driver, Gpu, no_gpu, no_such_gpu
+from gc_panther.runtime.driver import find_driver
+from gc_panther.task import Task
 from gc_panther.text import count
 
-#: Below this much free GPU memory a full-size network with its windows does not fit, GiB.
-MIN_FREE_GIB = 4.0
 
-#: Of compute capability 8.6, such as A10G (https://github.com/pytorch/pytorch/pull/188318).
-NOT_DETERMINISTIC = (
-    "Masks can differ in single voxels from run to run: cuDNN's engine 5 on this GPU"
-)
+class CheckDevice(Protocol):
+    """Asks the libraries about a device."""
+
+    def __call__(self, *, device: str, driver: Driver | None) -> Iterable[DeviceCheck]:
+        """Return what each of them says; nothing where no library has to be asked.
+
+        Args:
+            device: ``cpu`` or ``cuda:N``.
+            driver: the driver, or None where there is none or the CPU is meant.
+        """
 
 
-@dataclass(frozen=True)
-class Device:
-    """A checked device.
+def no_library(*, device: str, driver: Driver | None) -> Iterable[DeviceCheck]:
+    """A :class:`CheckDevice` for a task that computes with nothing that has to be checked."""
+    return ()
 
-    Attributes:
-        name: torch's name: ``cpu`` or ``cuda:0``.
-        description: what a person reads.
-        notes: what is worth knowing about it, one sentence each.
-        warnings: what may cost time or memory and can be changed, one sentence each.
+
+def device_for(
+    task: Task, manager: pluggy.PluginManager, wanted: str, *, require_gpu: bool
+) -> Device:
+    """Choose and check the device of a task.
+
+    Args:
+        task: the task; plugins check the device with the libraries that compute it.
+        manager: the plugins.
+        wanted: as for :func:`select_device`.
+        require_gpu: do not fall back on the CPU.
+
+    Raises:
+        DeviceError: the device is absent or cannot run the task.
     """
-
-    name: str
-    description: str
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    check = partial(manager.hook.gc_panther_device_check, task=task)
+    return select_device(wanted, require_gpu=require_gpu, check=check)
 
 
 def select_device(
     wanted: str = "auto",
     *,
     require_gpu: bool = False,
-    torch: Any = None,
-    driver: Callable[[], str | None] = driver_version,
+    check: CheckDevice = no_library,
+    driver: Callable[[], Driver | None] | None = None,
 ) -> Device:
-    """Choose and check the device.
-
-    The precision of its convolutions depends on the networks: :mod:`gc_panther.nnunet.precision`.
+    """Choose and check a device.
 
     Args:
         wanted: ``auto`` (a GPU that can be used, otherwise the CPU), ``cpu``, ``cuda`` or
             ``cuda:N``.
         require_gpu: do not fall back on the CPU.
-        torch: the torch module; tests pass another.
-        driver: the version of NVIDIA's driver, or None; asked only where no GPU can be used.
+        check: asks the libraries that have to use it. They take precedence over the driver: they
+            have tried the device.
+        driver: finds the driver; asked only if a GPU is wanted. None is
+            :func:`~gc_panther.runtime.driver.find_driver`.
 
     Raises:
-        DeviceError: the device is absent or cannot run the networks.
+        DeviceError: the device is absent or cannot be used.
     """
-    if torch is None:
-        import torch
-    if wanted not in ("auto", "cpu", "cuda") and not (
-        wanted.startswith("cuda:") and wanted[5:].isdigit()
-    ):
+    chosen = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", wanted, re.ASCII)
+    if chosen is None:
         raise DeviceError(f"there is no device {wanted!r}", fix="Choose auto, cpu, cuda or cuda:N")
     if wanted == "cpu":
         if require_gpu:
@@ -71,101 +86,66 @@ def select_device(
                 "the CPU was chosen although a GPU is required",
                 fix="Drop --require-gpu or choose --device cuda",
             )
-        return _cpu(torch)
-    try:
-        return _cuda(int(wanted[5:]) if ":" in wanted else 0, torch)
-    except DeviceError as error:
-        found = driver()
-        problem = _with_versions(error, torch, found)
+        return _cpu(check)
+    index, found = int(chosen[1] or 0), (driver or find_driver)()
+    checks = list(check(device=f"cuda:{index}", driver=found))
+    problem = _problem(index, found, checks)
+    if problem is None:
+        return _gpu(index, found, checks)
     if wanted != "auto" or require_gpu:
         raise problem
     if found is None:
-        return _cpu(torch, notes=(f"No GPU is used: {problem.what}",))
+        return _cpu(check, notes=(f"No GPU is used: {problem.what}",))
     # There is a GPU, and a run on the CPU may exceed the time limit.
-    return _cpu(torch, warned=(f"No GPU is used: {problem}",))
+    return _cpu(check, warnings=(f"No GPU is used: {problem}",))
 
 
-def _with_versions(error: DeviceError, torch: Any, driver: str | None) -> DeviceError:
-    """The error with the versions that have to fit together, and with the cause if they do not."""
-    cuda = torch.version.cuda
-    versions = (
-        f"torch {torch.__version__}",
-        f"built for CUDA {cuda}" if cuda else "built without CUDA",
-        f"NVIDIA driver {driver}" if driver else "no NVIDIA driver",
+def _problem(
+    index: int, driver: Driver | None, checks: Sequence[DeviceCheck]
+) -> DeviceError | None:
+    """Why a GPU cannot be used, with the versions that have to fit together; None if it can."""
+    refusal = next((check for check in checks if check.problem is not None), None)
+    if refusal is None and checks:
+        return None
+    problem = refusal.problem if refusal is not None else _missing(index, driver)
+    if problem is None:
+        return None
+    versions = [version for check in checks for version in check.versions]
+    versions.append(f"NVIDIA driver {driver.version}" if driver else "no NVIDIA driver")
+    known = "; ".join(filter(None, (", ".join(versions), refusal.cause if refusal else "")))
+    return DeviceError(f"{problem.what} ({known})", fix=problem.fix)
+
+
+def _missing(index: int, driver: Driver | None) -> DeviceError | None:
+    """The error for a GPU that the driver does not show; None if it does."""
+    if driver is None or not driver.gpus:
+        return no_gpu()
+    return no_such_gpu(index, len(driver.gpus)) if index >= len(driver.gpus) else None
+
+
+def _gpu(index: int, driver: Driver | None, checks: Sequence[DeviceCheck]) -> Device:
+    """The GPU as a library sees it, as the driver does where none was asked."""
+    gpus: list[Gpu] = [check.gpu for check in checks if check.gpu is not None]
+    if driver is not None:
+        gpus += driver.gpus[index : index + 1]
+    description = gpus[0].description if gpus else f"GPU {index}"
+    return Device(f"cuda:{index}", description, *_said(checks))
+
+
+def _cpu(check: CheckDevice, notes: tuple[str, ...] = (), warnings: tuple[str, ...] = ()) -> Device:
+    checks = list(check(device="cpu", driver=None))
+    for one in checks:
+        if one.problem is not None:
+            raise one.problem
+    threads = [one.threads for one in checks if one.threads is not None]
+    computing = count(threads[0], "thread") if threads else count(os.cpu_count() or 1, "core")
+    more_notes, more_warnings = _said(checks)
+    return Device("cpu", f"CPU, {computing}", notes + more_notes, warnings + more_warnings)
+
+
+def _said(checks: Sequence[DeviceCheck]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The notes and the warnings of all libraries."""
+    return (
+        tuple(note for check in checks for note in check.notes),
+        tuple(warning for check in checks for warning in check.warnings),
     )
-    needed = too_old(driver, cuda) if driver and cuda else ""
-    what = f"{error.what} ({', '.join(versions)}{'; ' if needed else ''}{needed})"
-    fix = error.fix
-    if needed:
-        fix = "Install a torch built for an older CUDA, such as torch 2.7.1, or a newer driver"
-    return DeviceError(what, fix=fix)
-
-
-def _cpu(torch: Any, notes: tuple[str, ...] = (), warned: tuple[str, ...] = ()) -> Device:
-    return Device("cpu", f"CPU, {count(torch.get_num_threads(), 'thread')}", notes, warned)
-
-
-def _cuda(index: int, torch: Any) -> Device:
-    with warnings.catch_warnings():
-        # torch warns of an old driver; the error here names it.
-        warnings.simplefilter("ignore")
-        available = torch.cuda.is_available()
-    if not available:
-        built = torch.version.cuda is not None
-        raise DeviceError(
-            "no usable CUDA device was found" if built else "this torch is built without CUDA",
-            fix="Check the driver with nvidia-smi and start the container with --gpus all"
-            if built
-            else "Install a CUDA build of torch, or use --device cpu",
-        )
-    if index >= torch.cuda.device_count():
-        raise DeviceError(
-            f"there is no GPU {index} (found: {torch.cuda.device_count()})",
-            fix="GPUs are counted from 0",
-        )
-    name = torch.cuda.get_device_name(index)
-    major, minor = torch.cuda.get_device_capability(index)
-    if not _supported(major, minor, torch.cuda.get_arch_list()):
-        raise DeviceError(
-            f"this torch has no code for the compute capability {major}.{minor} of {name}",
-            fix="Install a torch build for this GPU, or use --device cpu",
-        )
-    free, total = (amount / 2**30 for amount in torch.cuda.mem_get_info(index))
-    warned = []
-    if free < MIN_FREE_GIB:
-        warned.append(
-            f"Only {free:.1f} of {total:.1f} GiB of GPU memory are free; "
-            f"full-size networks need about {MIN_FREE_GIB:.0f}"
-        )
-    try:
-        cudnn = torch.backends.cudnn.version()
-    except RuntimeError as error:
-        raise DeviceError(
-            f"this torch cannot use its cuDNN ({str(error)[:200]})",
-            fix="Install torch anew, and take other copies of cuDNN out of LD_LIBRARY_PATH",
-        ) from error
-    faults = convolution_faults(torch.__version__, cudnn)
-    if faults.reason:
-        warned.append(f"{faults.reason}; {GOOD_RELEASES}")
-    notes = (NOT_DETERMINISTIC,) if (major, minor) == (8, 6) else ()
-    description = f"{name}, {free:.1f} of {total:.1f} GiB free"
-    return Device(f"cuda:{index}", description, notes, tuple(warned))
-
-
-def _supported(major: int, minor: int, arch_list: list[str]) -> bool:
-    """Whether some code in the build runs on the GPU.
-
-    Binary code (``sm_XY``) runs on the same major version and the same or a later minor one;
-    intermediate code (``compute_XY``) on everything later.
-    """
-    for arch in arch_list:
-        kind, _, digits = arch.partition("_")
-        digits = digits.rstrip("abcdefghijklmnopqrstuvwxyz")
-        if not digits.isdigit():
-            continue
-        built = (int(digits[:-1]), int(digits[-1]))
-        if kind == "compute" and built <= (major, minor):
-            return True
-        if kind == "sm" and built[0] == major and built[1] <= minor:
-            return True
-    return False

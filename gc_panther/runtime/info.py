@@ -4,44 +4,49 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
-from importlib import metadata
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+
+import pluggy
 
 from gc_panther import __version__
 from gc_panther.errors import WeightsError
 from gc_panther.model_identity import describe_model, read_identity
+from gc_panther.options import Options, RunOptions, environment_values, read_options
+from gc_panther.plugins import installed_versions
 from gc_panther.runtime.weights import find_model, weight_roots
-from gc_panther.settings import VARIABLES, Settings
+from gc_panther.settings import Settings
 from gc_panther.task import ModelRequirement, Task
-
-#: Distributions a bug report should name.
-DISTRIBUTIONS = (
-    "torch",
-    "nnunetv2",
-    "SimpleITK",
-    "numpy",
-    "evalutils",
-    "pluggy",
-    "surface-distance",
-    "mrsegmentator",
-)
 
 
 def information(
-    tasks: Iterable[Task], settings: Settings, plugins: Iterable[str]
+    tasks: Collection[Task],
+    manager: pluggy.PluginManager,
+    environ: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Collect versions, tasks, weights and settings as JSON-compatible values."""
-    roots = weight_roots(settings)
+    """Collect versions, tasks, weights and settings as JSON-compatible values.
+
+    Args:
+        tasks: the installed ones.
+        manager: the plugins.
+        environ: instead of the process's environment.
+
+    Raises:
+        UserError: a variable has a value that is not valid.
+    """
+    groups: tuple[type[Options], ...] = (Settings, RunOptions, *(task.Options for task in tasks))
+    roots = weight_roots(
+        read_options(Settings, environ=environ), read_options(RunOptions, environ=environ).model_dir
+    )
     return {
         "gc_panther": __version__,
-        "versions": {name: installed_version(name) for name in DISTRIBUTIONS},
-        "plugins": sorted(plugins),
+        "versions": installed_versions(manager),
+        "plugins": sorted(name for name, _ in manager.list_name_plugin()),
         "tasks": [{**task.describe(), "weights": _weights_of(task, roots)} for task in tasks],
         "settings": {
-            name: {"variable": variable, "value": _shown(getattr(settings, name))}
-            for name, (variable, _) in VARIABLES.items()
+            variable.removeprefix("GC_PANTHER_").lower(): {"variable": variable, "value": value}
+            for variable, value in environment_values(groups, environ).items()
         },
     }
 
@@ -65,18 +70,6 @@ def _found(model: ModelRequirement, roots: tuple[Path, ...], task: Task) -> dict
         **identity.model_dump(),
         "description": describe_model(path, identity),
     }
-
-
-def installed_version(name: str) -> str | None:
-    """Version of a distribution, or None where it is not installed."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _shown(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
 
 
 def process_start() -> float:

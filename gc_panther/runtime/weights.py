@@ -34,13 +34,17 @@ _READERS = 4
 
 
 def weight_roots(settings: Settings, model_dir: Path | None = None) -> tuple[Path, ...]:
-    """The folders weights are looked for in, the first one first.
+    """The folders to search for weights, in order.
+
+    Args:
+        settings: the platform's folder, the bundled weights, and the scratch folder.
+        model_dir: a folder or an archive that takes precedence over them.
 
     Raises:
         WeightsError: the chosen one cannot be read, or is an archive that is missing, damaged or
             hostile.
     """
-    chosen = model_dir or settings.model_dir
+    chosen = model_dir
     if chosen is not None:
         _refuse_unusable(chosen)
         if is_archive(chosen):
@@ -92,7 +96,7 @@ def find_model(model: ModelRequirement, roots: tuple[Path, ...], task: Task) -> 
     """Find the folder of one model.
 
     Raises:
-        WeightsError: it is nowhere; the message says where it was looked for.
+        WeightsError: it was not found; the message names the folders that were searched.
     """
     for root in roots:
         for folder in _candidates(root, model, task):
@@ -164,7 +168,7 @@ def model_records(models: Mapping[str, Path]) -> dict[str, ModelRecord]:
 
 
 def model_warnings(records: Mapping[str, ModelRecord]) -> tuple[str, ...]:
-    """What has to be said with every result of these models."""
+    """The warnings that accompany every result of these models."""
     names = [name for name, record in records.items() if record.identity.kind == "demonstration"]
     return (demonstration_warning(names),) if names else ()
 

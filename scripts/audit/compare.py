@@ -4,7 +4,7 @@
     ./do_build.sh task1 --tag second --no-cache
     python3 scripts/audit/compare.py first second
 
-Compares every file's path, kind, mode, owner and content; times of change are not looked at. Exit
+Compares every file's path, kind, mode, owner and content; times of change are ignored. Exit
 status 1 where anything differs, with the first differences by name. Standard library only.
 """
 

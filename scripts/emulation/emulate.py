@@ -82,12 +82,12 @@ class Image:
 
 
 def inspect(name: str) -> Image | None:
-    """Look at an image; None where there is no such image."""
+    """What the engine knows of an image; None where there is no such image."""
     command = [ENGINE, "image", "inspect", name]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    if told.returncode:
+    answered = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answered.returncode:
         return None
-    (inspected,) = json.loads(told.stdout)
+    (inspected,) = json.loads(answered.stdout)
     command = [ENGINE, "run", "--rm", "--network", "none", "--entrypoint", "sh", name, "-c", ASK]
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     python, cuda = [*answer.split("\n"), ""][:2]
@@ -195,13 +195,13 @@ def parse_arguments() -> argparse.Namespace:
         choices=sorted(INSTANCES),
         help="by default one with a GPU for an image that would use it, one without otherwise",
     )
-    parser.add_argument("--model", type=Path, help="model.tar.gz, as it is uploaded")
+    parser.add_argument("--model", type=Path, help="model.tar.gz, as uploaded to the platform")
     parser.add_argument("--shm-mb", type=int, help="shared memory; half of the instance's if not")
     return parser.parse_args()
 
 
 def job_of(image: Image, arguments: argparse.Namespace, data_mb: int) -> dict[str, Any]:
-    """What the shim is told to do."""
+    """The shim's settings."""
     configuration = image.inspected["Config"]
     return {
         "api": image.api,
@@ -222,7 +222,7 @@ def main() -> int:
     """Emulate, check, print."""
     import SimpleITK as sitk
 
-    from gc_panther.contract.inputs import find_inputs
+    from gc_panther.platform.inputs import find_inputs
     from gc_panther.plugins import create_plugin_manager, find_task
 
     arguments = parse_arguments()

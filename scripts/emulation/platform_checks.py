@@ -41,7 +41,7 @@ class Check:
     """One row of the table.
 
     Attributes:
-        name: what was looked at.
+        name: what was checked.
         passed: whether the platform would take it.
         found: what is there.
         fix: what to do about it; empty where it passed.
@@ -54,7 +54,7 @@ class Check:
 
 
 def check_image(inspected: Mapping[str, Any]) -> Iterator[Check]:
-    """What the platform looks at before it starts an image.
+    """What the platform checks before it starts an image.
 
     Args:
         inspected: an entry of ``docker image inspect``.

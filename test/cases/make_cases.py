@@ -30,7 +30,7 @@ MASK_FOLDER = "images/pancreatic-tumor-segmentation"
 
 def make_case(task: str) -> None:
     """Write ``<task>/input`` and the reference mask in ``<task>/expected``."""
-    from gc_panther.phantom.generate import generate_phantom
+    from gc_panther.panther.phantom.generate import generate_phantom
 
     slug, title, original = SOCKETS[task]
     phantom = generate_phantom(task, SEED)
@@ -72,7 +72,7 @@ def expect(task: str) -> None:
     import tempfile
 
     from gc_panther.cli import invoke
-    from gc_panther.evaluation.metrics import score_volumes
+    from gc_panther.panther.evaluation.metrics import score_volumes
 
     with tempfile.TemporaryDirectory() as folder:
         code = invoke(

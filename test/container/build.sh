@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds every task's image for the tests beside this script:
+# Builds every task's image for the tests in this folder:
 #     test/container/build.sh
 # Exit 3 where no engine is available, with the reason as the last line on stderr. Wheels and layers
 # are kept for the next time.

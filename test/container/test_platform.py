@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [pytest.mark.container, pytest.mark.slow]
 
-#: Writes what it is told to, without any network: `python3 -c` gets a folder and an array type.
+#: Writes the given array, without any network: `python3 -c` gets a folder and an array type.
 WRITE = (
     "import SimpleITK as s, numpy as n, os; d='/output/images/pancreatic-tumor-segmentation';"
     "os.makedirs(d); i=s.GetImageFromArray(n.zeros((4,4,4),'{kind}'));"

@@ -213,7 +213,7 @@ def outcome(path: Path) -> Volume | None:
 def check_mutated(ending: str, rng: random.Random) -> None:
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     try:
-        # Beside the image only under names that a header has to be tricked into.
+        # Next to the image only under names that a header has to be tricked into.
         canary = folder / "secret"
         canary.write_bytes(CANARY)
         if ending not in (".mhd", ".nhdr"):

@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 from harness import run_cases
 
-from gc_panther.contract.algorithm import find_case
+from gc_panther.case import Case, Geometry, Volume
 from gc_panther.errors import LONGEST_ERROR, GCPantherError, describe, error_line
+from gc_panther.platform.inputs import find_inputs
+from gc_panther.platform.outputs import PlatformOutputs, platform_outputs
 from gc_panther.task import Interface, Socket, Task
 
 MASK = Socket("m", "images/m")
@@ -55,6 +58,14 @@ class Two(Task):
 
     def load(self, runtime: Any) -> Any:
         raise AssertionError("not loaded here")
+
+
+def found_in(folder: Path, output: Path) -> tuple[Case, PlatformOutputs]:
+    """The case in a folder, with other pixels than those of the files, and where its outputs go."""
+    inputs = find_inputs(folder, Two())
+    image = Volume(np.zeros((1, 1, 1)), Geometry((1, 1, 1), (1.0, 1.0, 1.0)))
+    case = Case(inputs.name, dict.fromkeys(inputs.images, image), inputs.images)
+    return case, platform_outputs(Two(), case, output)
 
 
 def good_folder(rng: random.Random, folder: Path) -> None:
@@ -244,7 +255,7 @@ def check_case(rng: random.Random, workplace: Path) -> None:
     before = state(workplace)
     try:
         with moody_system(rng):
-            case = find_case(Two(), folder, output)
+            case, outputs = found_in(folder, output)
     except GCPantherError as error:
         line = error_line(describe(error)[0])
         assert len(line) <= LONGEST_ERROR
@@ -252,13 +263,13 @@ def check_case(rng: random.Random, workplace: Path) -> None:
         assert "\x1b" not in line
         line.encode(errors="backslashreplace")
     else:
-        for image in case.inputs.images.values():
+        for image in case.sources.values():
             real = Path(os.path.realpath(image, strict=True))
             assert real.is_relative_to(os.path.realpath(folder))
             assert stat.S_ISREG(real.stat().st_mode)
-        assert 0 < len(case.inputs.name) <= 255
-        assert case.inputs.name.isprintable()
-        assert Path(os.path.normpath(case.mask_path)).parent == output / MASK.relative_path
+        assert 0 < len(case.name) <= 255
+        assert case.name.isprintable()
+        assert Path(os.path.normpath(outputs.mask)).parent == output / MASK.relative_path
     assert state(workplace) == before
 
 
@@ -271,5 +282,5 @@ def test_damaged_input_folders_give_a_case_or_one_line(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_damaged_is_a_case(tmp_path: Path) -> None:
     rng = random.Random(0)
     good_folder(rng, tmp_path / "input")
-    case = find_case(Two(), tmp_path / "input", tmp_path / "output")
-    assert case.inputs.images["a"] == tmp_path / "input/images/a/x.mha"
+    case, _ = found_in(tmp_path / "input", tmp_path / "output")
+    assert case.sources["a"] == tmp_path / "input/images/a/x.mha"

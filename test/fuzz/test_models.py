@@ -32,13 +32,14 @@ from harness import run_cases
 from gc_panther.case import Geometry, Volume
 from gc_panther.errors import LONGEST_ERROR, ProcessingError, WeightsError
 from gc_panther.model_identity import read_identity
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.openvino_graph import GRAPH_FILE, Graph
-from gc_panther.nnunet.pack import write_pack
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.inference.openvino_graph import GRAPH_FILE, Graph
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.model.pack import write_pack
+from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.runtime.archives import unpack
 from gc_panther.runtime.weights import model_digest
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.task import RunContext
 
 #: Beyond what the test's process has; a tiny model needs some MiB.
 MEMORY = 1 << 30
@@ -135,7 +136,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
 class Models:
     """A good model as a folder and as a pack, and ways to change them.
 
-    Each way writes the files of ``folder`` and tells whether the weights may differ then.
+    Each way writes the files of ``folder`` and returns whether the weights may differ then.
     """
 
     def __init__(self, raw: Path, pack: Path) -> None:
@@ -293,10 +294,10 @@ def load(folder: Path, models: Models, may_differ: bool) -> None:
     model_digest(folder)
     model = open_model_folder(folder, (0,))
     if (folder / GRAPH_FILE).is_file():
-        # The graph is made anew then.
+        # The graph is made again then.
         with contextlib.suppress(OSError, ValueError):
             Graph.model_validate_json((folder / GRAPH_FILE).read_text())
-    options = InferenceOptions(mirroring=False, backend="torch")
+    options = NnUNetOptions(mirroring=False, backend="torch")
     ensemble = Ensemble(model, device="cpu", options=options)
     weights = ensemble._folds._weights[0]
     assert weights.keys() == models.good.keys()
@@ -309,7 +310,7 @@ def load(folder: Path, models: Models, may_differ: bool) -> None:
     assert len(model.mirroring_axes) <= 3
     if math.prod(ensemble._patch) <= MOST_VOXELS and min(ensemble._configuration.spacing) > 0.1:
         try:
-            prediction = ensemble.predict(IMAGE, CaseRun())
+            prediction = ensemble.predict(IMAGE, RunContext())
         except ProcessingError:
             return  # Such as weights that overflow: one line.
         assert prediction.labels_zyx.shape == IMAGE.array_zyx.shape

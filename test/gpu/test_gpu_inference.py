@@ -16,20 +16,21 @@ from gc_panther.case import Geometry, Volume
 from gc_panther.errors import GCPantherError
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
-from gc_panther.nnunet.backends import TorchRunner
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.network import build_network, fitting_plans
-from gc_panther.nnunet.precision import (
+from gc_panther.nnunet.device import torch_device
+from gc_panther.nnunet.inference.backends import TorchRunner
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.inference.precision import (
     MAX_ERROR,
     Choice,
     convolution_layers,
     measure,
     precision_on_this_gpu,
 )
-from gc_panther.runtime.device import select_device
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.model.network import build_network, fitting_plans
+from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.settings import bundled_resources
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.task import RunContext
 
 pytestmark = pytest.mark.gpu
 
@@ -48,7 +49,7 @@ def image(size=(90, 84, 70)):
 
 
 def ensemble(folder, device, **options):
-    options = InferenceOptions(**{"backend": "torch", **options})
+    options = NnUNetOptions(**{"backend": "torch", **options})
     return Ensemble(open_model_folder(folder), device=device, options=options)
 
 
@@ -67,7 +68,7 @@ def network_of(folder):
 
 
 def test_the_gpu_is_found():
-    chosen = select_device("auto", require_gpu=True)
+    chosen = torch_device("auto", require_gpu=True)
     assert chosen.name == "cuda:0"
     assert "GiB free" in chosen.description
 
@@ -111,8 +112,8 @@ def test_cast_once_is_autocast_bit_by_bit(gpu, folder):
 
 @pytest.mark.parametrize("combine", ["probabilities", "logits"])
 def test_probabilities_are_the_cpus(gpu, folder, combine):
-    here = ensemble(folder, gpu, combine=combine).predict(image(), CaseRun())
-    there = ensemble(folder, "cpu", combine=combine).predict(image(), CaseRun())
+    here = ensemble(folder, gpu, combine=combine).predict(image(), RunContext())
+    there = ensemble(folder, "cpu", combine=combine).predict(image(), RunContext())
     difference = np.abs(here.probabilities - there.probabilities)
     inside = slice(EDGE, -EDGE)
     assert difference[:, inside, inside, inside].max() < ROUNDING
@@ -155,7 +156,7 @@ class SlowNetwork(torch.nn.Module):
 def peak(folder, gpu, **options):
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    found = ensemble(folder, gpu, **options).predict(image(), CaseRun())
+    found = ensemble(folder, gpu, **options).predict(image(), RunContext())
     return found, torch.cuda.max_memory_allocated()
 
 
@@ -177,7 +178,7 @@ def test_a_gpu_too_small_for_one_window_is_one_clear_error(gpu, folder):
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(3 * 2**20 / total)
     with pytest.raises(GCPantherError, match="memory"):
-        loaded.predict(image(), CaseRun())
+        loaded.predict(image(), RunContext())
 
 
 def test_half_precision_that_overflows_is_one_clear_error(gpu, folder):
@@ -188,14 +189,14 @@ def test_half_precision_that_overflows_is_one_clear_error(gpu, folder):
                 value.mul_(1e6)
         torch.save(checkpoint, file)
     with pytest.raises(GCPantherError, match="NaN or infinity"):
-        ensemble(folder, gpu).predict(image(), CaseRun())
+        ensemble(folder, gpu).predict(image(), RunContext())
 
 
 def test_a_deadline_is_kept(gpu, folder):
     """One that leaves no time for all passes: something is dropped, and the labels are there."""
     loaded = ensemble(folder, gpu)
-    whole = loaded.predict(image(), CaseRun())
-    run = CaseRun(deadline=time.perf_counter() + 0.4)
+    whole = loaded.predict(image(), RunContext())
+    run = RunContext(deadline=time.perf_counter() + 0.4)
     found = loaded.predict(image(), run)
     assert found.facts["passes"] < whole.facts["passes"]
     assert "dropped" in found.facts
@@ -210,9 +211,9 @@ def test_bundled_models_give_stock_labels(gpu, name, combine, tmp_path):
     case = to_lps(read_image(next(Path(f"test/cases/{name}/input/images").rglob("*.mha"))))
     stock = stock_labels(with_stock_trainer(folder, tmp_path / name), (0, 1), case, combine, gpu)
     loaded = Ensemble(
-        open_model_folder(folder, (0, 1)), device=gpu, options=InferenceOptions(combine=combine)
+        open_model_folder(folder, (0, 1)), device=gpu, options=NnUNetOptions(combine=combine)
     )
-    labels = loaded.predict(case, CaseRun()).labels_zyx
+    labels = loaded.predict(case, RunContext()).labels_zyx
     assert (stock > 0).any()
     # Windows go through the network in other numbers, for which cuDNN has other algorithms.
     assert np.mean(labels != stock) <= 2e-5

@@ -9,8 +9,9 @@ import pytest
 import torch
 from gc_panther_task1.training import Task1Recipe
 
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.training.recipe import Network, PhantomCases, Schedule
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.training.recipe import Network, Schedule
+from gc_panther.panther.training.recipe import PhantomCases
 
 pytestmark = pytest.mark.gpu
 

@@ -25,8 +25,8 @@ MASK = "output/images/toy-mask/0f0e.mha"
 
 
 @pytest.fixture
-def told(toy_plugin: Any) -> list[Any]:
-    """The errors that the plugin was told of, with the names of their cases."""
+def notified(toy_plugin: Any) -> list[Any]:
+    """The errors that the plugin was notified of, with the names of their cases."""
     errors: list[Any] = []
 
     @hookimpl
@@ -93,7 +93,7 @@ def test_a_plugin_that_fails_after_a_case_keeps_it_from_being_published(
     commands: Any,
     toy_command_line: CommandLine,
     toy_plugin: Any,
-    told: list[Any],
+    notified: list[Any],
     tmp_path: Path,
     capfd: Any,
 ) -> None:
@@ -102,7 +102,7 @@ def test_a_plugin_that_fails_after_a_case_keeps_it_from_being_published(
     assert toy_command_line(commands[command]) == 1
     assert capfd.readouterr().err == "error: the register is closed\n"
     assert written(tmp_path) == set()
-    assert told == [(error, {"run": "patient one", "predict": "scan"}[command])]
+    assert notified == [(error, {"run": "patient one", "predict": "scan"}[command])]
 
 
 def test_a_failing_prediction_leaves_the_files_of_an_earlier_one(
@@ -121,7 +121,7 @@ def test_a_disk_that_is_full_for_the_last_file_leaves_none(
     command: str,
     commands: Any,
     toy_command_line: CommandLine,
-    told: list[Any],
+    notified: list[Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: Any,
@@ -139,16 +139,16 @@ def test_a_disk_that_is_full_for_the_last_file_leaves_none(
     assert toy_command_line(commands[command]) == 1
     assert "cannot be written (No space left on device): report.json" in capfd.readouterr().err
     assert written(tmp_path) == set()
-    assert len(told) == 1
+    assert len(notified) == 1
 
 
 @pytest.mark.parametrize("command", ["run", "predict", "cohort"])
-def test_plugins_are_told_when_loading_fails(
+def test_plugins_are_notified_when_loading_fails(
     command: str,
     commands: Any,
     toy_command_line: CommandLine,
     toy_plugin: Any,
-    told: list[Any],
+    notified: list[Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -157,15 +157,16 @@ def test_plugins_are_told_when_loading_fails(
 
     (task,) = toy_plugin.hooks.gc_panther_tasks()
     monkeypatch.setattr(type(task), "load", fail)
-    # The class is made anew at each fixture; the plugin gives instances of this one.
+    # The class is made again at each fixture; the plugin gives instances of this one.
     assert toy_command_line(commands[command]) == 1
-    ((error, case),) = told
+    ((error, case),) = notified
     assert str(error) == "no network today"
-    assert case == ("scan" if command == "predict" else None)
+    # A cohort loads the networks before it reads the first image.
+    assert case == {"run": "patient one", "predict": "scan", "cohort": None}[command]
     assert written(tmp_path) == set()
 
 
-def test_a_plugin_that_fails_when_told_does_not_hide_what_went_wrong(
+def test_a_plugin_that_fails_when_notified_does_not_hide_the_first_error(
     commands: Any, toy_command_line: CommandLine, toy_plugin: Any, capfd: Any
 ) -> None:
     @hookimpl
@@ -186,7 +187,7 @@ def test_a_signal_stops_the_work_at_the_next_pass_and_nothing_is_written(
     commands: Any,
     toy_command_line: CommandLine,
     toy_plugin: Any,
-    told: list[Any],
+    notified: list[Any],
     tmp_path: Path,
     capfd: Any,
 ) -> None:
@@ -211,7 +212,7 @@ def test_a_signal_stops_the_work_at_the_next_pass_and_nothing_is_written(
     said = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated by the platform or a person"}
     assert capfd.readouterr().err.splitlines()[-1] == f"error: {said[number]}"  # type: ignore[index]
     assert written(tmp_path) == set()
-    ((error, _),) = told
+    ((error, _),) = notified
     assert isinstance(error, interruption.Interrupted)
 
 
@@ -386,21 +387,23 @@ TOY = """
 import sys
 import numpy as np
 from gc_panther import cli, plugins
-from gc_panther.case import Segmentation, Volume
+from gc_panther.case import Result, Volume
 from gc_panther.hookspecs import hookimpl
 from gc_panther.task import Interface, Socket, Task
 
-class Segmenter:
-    def segment(self, case, run):
-        volume = case.images["mri"]
-        return Segmentation(Volume((volume.array_zyx > 250).astype(np.uint8), volume.geometry))
+MRI, MASK = Socket("mri", "images/mri"), Socket("mask", "images/mask")
+
+class Predictor:
+    def predict(self, case, run):
+        volume = case[MRI]
+        return Result({MASK: Volume((volume.array_zyx > 250).astype(np.uint8), volume.geometry)})
 
 class Toy(Task):
     name, title, models = "toy", "Toy", ()
-    interfaces = (Interface((Socket("mri", "images/mri"),), (Socket("mask", "images/mask"),)),)
+    interfaces = (Interface((MRI,), (MASK,)),)
 
     def load(self, runtime):
-        return Segmenter()
+        return Predictor()
 
 class Hooks:
     @hookimpl

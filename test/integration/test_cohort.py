@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gc_panther.commands import cohort
+from gc_panther.commands.cohort_plan import plan_cohort
 from gc_panther.errors import UserError
-from gc_panther.harness import cohort
-from gc_panther.harness.cohort_plan import plan_cohort
 from gc_panther.imaging.images import read_image
 
 CommandLine = Callable[[list[str]], int]
@@ -175,14 +175,14 @@ def test_a_full_disk_stops_the_cohort_and_keeps_what_is_done(
     monkeypatch: pytest.MonkeyPatch,
     capfd: Any,
 ) -> None:
-    write = cohort.write_results
+    write = cohort.FileOutputs.write
 
-    def full(*arguments: Any, **more: Any) -> None:
+    def full(*arguments: Any) -> Any:
         if len(toy_plugin.runs) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(*arguments, **more)
+        return write(*arguments)
 
-    monkeypatch.setattr(cohort, "write_results", full)
+    monkeypatch.setattr(cohort.FileOutputs, "write", full)
     assert segment(toy_command_line, images) == 1
     assert "the disk is full" in capfd.readouterr().err
     statuses = [row["status"] for row in table(images.parent / "masks")]

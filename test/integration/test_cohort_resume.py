@@ -1,4 +1,4 @@
-"""Cohorts on a folder that has results: what is kept, what is made anew, what is refused."""
+"""Cohorts on a folder that has results: what is kept, what is made again, what is refused."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from signals import deliver
 
-from gc_panther.harness import cohort, cohort_record
-from gc_panther.harness.cohort import LOCK
+from gc_panther.commands import cohort, cohort_record
+from gc_panther.commands.cohort import LOCK
 from gc_panther.imaging.images import read_image
 from gc_panther.report import overlay
 from gc_panther.task import ModelRequirement
@@ -198,20 +198,20 @@ def make_other_task(toy_plugin: Any, monkeypatch: pytest.MonkeyPatch) -> str:
         (["--pictures"], "the picture is missing"),
     ],
 )
-def test_continue_makes_anew_what_other_options_change(
+def test_continue_repeats_what_other_options_change(
     segment: Callable[..., int], toy_plugin: Any, masks: Path, caplog: Any, more: Any, reason: str
 ) -> None:
     assert segment() == 0
     with caplog.at_level(logging.INFO):
         assert segment("--continue", *more) == 0
-    assert f"2 masks made anew ({reason}): a/one.nii.gz, two.mha" in caplog.messages
+    assert f"2 masks made again ({reason}): a/one.nii.gz, two.mha" in caplog.messages
     assert statuses(masks) == dict.fromkeys(NAMES, "done")
     assert segment("--continue", *more) == 0
     assert statuses(masks) == dict.fromkeys(NAMES, "kept")
     assert len(toy_plugin.runs) == 4
 
 
-def test_continue_makes_anew_what_another_task_has_made(
+def test_continue_repeats_what_another_task_has_made(
     segment: Callable[..., int],
     toy_plugin: Any,
     masks: Path,
@@ -231,7 +231,7 @@ def test_continue_makes_anew_what_another_task_has_made(
     assert len(toy_plugin.runs) == 6
 
 
-def test_continue_makes_anew_what_other_weights_have_made(
+def test_continue_repeats_what_other_weights_have_made(
     segment: Callable[..., int],
     toy_plugin: Any,
     masks: Path,
@@ -249,7 +249,7 @@ def test_continue_makes_anew_what_other_weights_have_made(
     (model / "plans.json").write_text('{"changed": 1}')
     with caplog.at_level(logging.INFO):
         assert segment("--continue", "--model-dir", str(tmp_path / "models")) == 0
-    assert "2 masks made anew (other weights (toy))" in caplog.text
+    assert "2 masks made again (other weights (toy))" in caplog.text
     for name, row in rows_of(masks).items():
         assert row["weights"] != before[name]["weights"]
         assert row["digest"] != before[name]["digest"]
@@ -284,7 +284,7 @@ def lose_picture(images: Path, masks: Path, write_volume: Callable[..., Path]) -
 @pytest.mark.parametrize(
     "change", [change_image, lose_report, damage_report, take_record, lose_picture]
 )
-def test_continue_makes_anew_only_the_case_that_needs_it(
+def test_continue_repeats_only_the_case_that_needs_it(
     segment: Callable[..., int],
     images: Path,
     masks: Path,
@@ -297,7 +297,7 @@ def test_continue_makes_anew_only_the_case_that_needs_it(
     reason = change(images, masks, write_volume)
     with caplog.at_level(logging.INFO):
         assert segment("--continue", "--pictures") == 0
-    assert f"1 mask made anew ({reason}): two.mha" in caplog.messages
+    assert f"1 mask made again ({reason}): two.mha" in caplog.messages
     assert statuses(masks) == {NAMES[0]: "kept", NAMES[1]: "done"}
     after = contents(masks)
     assert list(after) == list(before)

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from gc_panther.harness import engine
-from gc_panther.runtime.device import select_device
+from gc_panther.hardware import Driver, Gpu
+from gc_panther.nnunet import device as torch_check
+from gc_panther.runtime import device as policy
 
 TORCH = SimpleNamespace(
     __version__="2.13.0+cu130",
@@ -19,8 +20,10 @@ TORCH = SimpleNamespace(
 
 @pytest.fixture
 def run(toy_command_line, toy_input, tmp_path, monkeypatch):
-    old = functools.partial(select_device, torch=TORCH, driver=lambda: "570.133.20")
-    monkeypatch.setattr(engine, "select_device", old)
+    check = functools.partial(torch_check.check_torch, torch=TORCH)
+    monkeypatch.setattr(torch_check, "check_torch", check)
+    gpus = (Gpu("Tesla T4", (7, 5), 15 * 2**30, 16 * 2**30),)
+    monkeypatch.setattr(policy, "find_driver", lambda: Driver("570.133.20", gpus))
     command = ["run", "--task", "toy", "--input", str(toy_input)]
     command += ["--output", str(tmp_path / "output"), "--report", str(tmp_path / "report.json")]
     return lambda: toy_command_line(command)
@@ -42,3 +45,15 @@ def test_the_cpu_of_a_machine_with_a_driver_is_a_warning(run, tmp_path, caplog):
     device = json.loads((tmp_path / "report.json").read_text())["device"]
     assert device["name"] == "cpu"
     assert "CUDA 13.0 needs driver 580 or newer" in device["notes"][0]
+
+
+def test_a_task_without_torch_runs_on_a_gpu_that_torch_cannot_use(
+    run, toy_plugin, tmp_path, monkeypatch
+):
+    (task,) = toy_plugin.hooks.gc_panther_tasks()
+    monkeypatch.setattr(type(task), "libraries", ())
+    monkeypatch.setenv("GC_PANTHER_REQUIRE_GPU", "1")
+    assert run() == 0
+    device = json.loads((tmp_path / "report.json").read_text())["device"]
+    assert device["name"] == "cuda:0"
+    assert device["description"] == "Tesla T4, 15.0 of 16.0 GiB free"

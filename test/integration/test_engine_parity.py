@@ -15,12 +15,13 @@ from gc_panther.case import Geometry, Volume
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.roi import bounding_box, crop
-from gc_panther.nnunet import backends
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.labels import tumour_label
-from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.inference import backends
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.panther.labels import tumour_label
 from gc_panther.settings import bundled_resources
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.task import RunContext
 
 #: name -> (size, spacing) along x, y, z; the tiny model's spacing is 2 × 2 × 4 mm.
 GEOMETRIES = {
@@ -83,9 +84,9 @@ class Stock:
 
 
 def ours(model, volume, **options):
-    options = InferenceOptions(**{"backend": "torch", **options})
+    options = NnUNetOptions(**{"backend": "torch", **options})
     loaded = Ensemble(model, device="cpu", options=options)
-    return loaded.predict(volume, CaseRun())
+    return loaded.predict(volume, RunContext())
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_four_gibibytes_of_data_are_enough(tmp_path: Path) -> None:
 
 
 def test_too_little_memory_is_one_clear_line(tmp_path: Path) -> None:
-    done = run(WHOLE, tmp_path, "--backend", "torch", limits=data_limit(700))
+    done = run(WHOLE, tmp_path, "--backend", "torch", limits=data_limit(600))
     assert_one_clear_line(done.returncode, done.stderr, tmp_path, "GB are available")
 
 
@@ -160,7 +160,7 @@ def test_weights_that_are_not_numbers_are_one_clear_line(
     """A training that diverged leaves such a checkpoint; it is a valid file."""
     import torch
 
-    from gc_panther.nnunet.model_folder import open_model_folder
+    from gc_panther.nnunet.model.folder import open_model_folder
 
     if backend == "openvino":
         pytest.importorskip("openvino")

@@ -15,14 +15,15 @@ import torch
 from gc_panther_task1.training import Task1Recipe, Task1Training
 from in_process import engine_in_process as engine_in_process
 
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.recipe import Network, PhantomCases, Schedule, WarmUp
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import Network, Schedule
+from gc_panther.panther.training.recipe import PhantomCases, WarmUp
 
 # Ten and six processes that import torch and nnU-Net, and Ray.
 pytestmark = pytest.mark.slow
 DRIVER = Path(__file__).parents[1] / "tiny_training.py"
 SUPPORT = DRIVER.parent / "support"
-#: What a run that was told to hold prints there.
+#: What a run that has to wait there prints.
 WAITS = "waits for its end"
 #: Voxels so large that a phantom is made, and a network trained on it, in no time.
 SPACING = (9.0, 9.0, 9.0)

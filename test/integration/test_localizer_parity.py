@@ -17,9 +17,10 @@ from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import bounding_box
-from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.options import NnUNetOptions
 from gc_panther.settings import bundled_resources
-from gc_panther.task import CaseRun, InferenceOptions, Runtime
+from gc_panther.task import RunContext, Runtime
 
 LABELS = {
     "background": 0,
@@ -84,8 +85,8 @@ def assert_same_box(image, model, folds, tmp_path):
     assert 0 < share < 0.9, "a parity test needs some background"
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    runtime = Runtime("cpu", InferenceOptions(), {"mrsegmentator": model}, scratch)
-    pancreas = Localizer(runtime).find(to_lps(image), CaseRun())
+    runtime = Runtime("cpu", NnUNetOptions(), {"mrsegmentator": model}, scratch)
+    pancreas = Localizer(runtime).find(to_lps(image), RunContext())
     assert bounding_box(pancreas.mask.array_zyx) == expected
     disagreement = np.mean(pancreas.mask.array_zyx != (labels == PANCREAS_LABEL))
     assert disagreement <= 1e-4

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,21 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from example_plugin import write_example
 
 from gc_panther.imaging.images import read_image
-
-PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
-FILES = re.compile(r"^`([\w./]+)`\n\n```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.slow
 def test_the_example_runs(tmp_path: Path, write_volume: Callable[..., Path]) -> None:
-    source, site = tmp_path / "source", tmp_path / "site"
-    files = FILES.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(files) == 3
-    for name, text in files:
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_text(text, encoding="utf-8")
+    source, site = write_example(tmp_path / "source"), tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--target", str(site), str(source)], check=True)
 
@@ -35,7 +27,7 @@ def test_the_example_runs(tmp_path: Path, write_volume: Callable[..., Path]) -> 
     done = subprocess.run(
         [str(Path(sys.executable).with_name("gc-panther")), "predict", "bright", str(image)]
         + ["-o", str(mask), "--report", str(report)],
-        env={**os.environ, "PYTHONPATH": str(site)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path])},
         capture_output=True,
         text=True,
         check=False,

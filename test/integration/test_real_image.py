@@ -1,4 +1,4 @@
-"""Both tasks on a real abdominal MRI, as it is, oblique, and stored flipped.
+"""Both tasks on a real abdominal MRI: unchanged, oblique, and stored flipped.
 
 The image is not part of the project: give one with GC_PANTHER_TEST_MRI.
 """
@@ -54,7 +54,7 @@ def test_a_real_mri(task, tmp_path):
     image.SetDirection(OBLIQUE)
     oblique = tmp_path / "oblique.nii.gz"
     sitk.WriteImage(image, str(oblique))
-    # The same voxels: only where they lie in the room is another.
+    # The same voxels: only their position in space differs.
     assert np.array_equal(predict(task, oblique, tmp_path / "o.nii.gz"), as_it_is)
 
 

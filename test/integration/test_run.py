@@ -1,4 +1,4 @@
-"""Through the doors: what a person or the platform gets for good input, and for bad."""
+"""``run`` and ``predict`` as processes: what they write for valid and for invalid input."""
 
 from __future__ import annotations
 
@@ -51,15 +51,17 @@ def test_run_writes_one_mask_and_results(
     assert result["outputs"] == [{"type": "metaio_image", "filename": "0f0e.mha"}]
     assert result["notes"] == ["a note"]
 
-    told = json.loads(report.read_text())
-    assert told["case"] == "patient one"
-    assert told["toy"] == 1
-    assert told["from"] == "a plugin"
+    written = json.loads(report.read_text())
+    assert written["case"] == "patient one"
+    assert written["toy"] == 1
+    assert written["from"] == "a plugin"
     voxels = int(mask.array_zyx.sum())
-    assert told["labels"]["foreground"]["voxels"] == voxels
-    assert told["labels"]["foreground"]["volume_mm3"] == pytest.approx(voxels * 5.625)
-    assert told["versions"]["torch"]
-    assert told["seconds"]["total"] >= told["seconds"]["segment"]
+    assert written["labels"]["foreground"]["voxels"] == voxels
+    assert written["labels"]["foreground"]["volume_mm3"] == pytest.approx(voxels * 5.625)
+    assert written["versions"]["torch"]
+    assert (written["options"]["device"], written["options"]["mirroring"]) == ("cpu", True)
+    assert written["options"]["time_limit"] is None
+    assert written["seconds"]["total"] >= written["seconds"]["segment"]
 
     calls = [name for name, *_ in toy_plugin.calls]
     assert calls == ["check", "before", "after"]
@@ -242,10 +244,10 @@ def test_predict_writes_a_mask_on_the_images_grid(
         (["-o", "mask.mha", "--report", "p", "--picture", "p"], "would replace the report"),
         (["-o", "mask.mha", "--report", "scan.mha"], "the report would replace the image"),
         (["-o", "mask.mhd"], "masks are not written as .mhd"),
-        (["-o", "mask.mha", "--combine", "magic"], "no combine mode 'magic'"),
-        (["-o", "mask.mha", "--step-size", "0"], "step size"),
-        (["-o", "mask.mha", "--folds", "x"], "--folds is 'x', which is not a valid list of folds"),
-        (["-o", "mask.mha", "--device", "abacus"], "no device 'abacus'"),
+        (["-o", "mask.mha", "--combine", "magic"], "--combine is 'magic'"),
+        (["-o", "mask.mha", "--step-size", "0"], "--step-size is '0'"),
+        (["-o", "mask.mha", "--folds", "x"], "--folds is 'x', which is not valid"),
+        (["-o", "mask.mha", "--device", "abacus"], "--device is 'abacus'"),
     ],
 )
 def test_predict_refuses_before_it_works(
@@ -382,6 +384,18 @@ def test_the_light_commands_import_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_data_flow_of_a_case_imports_neither_evalutils_nor_pandas() -> None:
+    """evalutils is an extra, and a case waits for what is imported."""
+    code = (
+        "import sys; import gc_panther.commands.run, gc_panther.commands.serve, "
+        "gc_panther.commands.predict, gc_panther.commands.cohort; "
+        "heavy = {'evalutils', 'pandas', 'torch', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_weights_folder_with_a_missing_fold_is_refused(
     toy_command_line: CommandLine,
     tiny_model_folder: Callable[..., Path],
@@ -436,7 +450,7 @@ def test_weights_that_carry_code_are_refused_and_the_code_is_not_run(
     assert not mask.exists()
 
 
-def test_a_time_limit_reaches_the_segmenter(
+def test_a_time_limit_reaches_the_predictor(
     toy_command_line: CommandLine,
     toy_input: Path,
     toy_plugin: Any,

@@ -1,4 +1,4 @@
-"""The invoke door over real HTTP: health, cases one after the other, failures, and its end."""
+"""``gc-panther serve`` over real HTTP: health, cases one after the other, failures, and its end."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,11 +26,12 @@ from bundled import small_input
 from signals import deliver
 
 from gc_panther import files, plugins
+from gc_panther.commands import serve
+from gc_panther.commands.serve import InvokeServer
 from gc_panther.errors import ProcessingError, UserError
-from gc_panther.harness import serve
-from gc_panther.harness.engine import Choices, Engine
-from gc_panther.harness.serve import InvokeServer
 from gc_panther.imaging.images import read_image
+from gc_panther.options import RunOptions
+from gc_panther.session import Choices, Session
 from gc_panther.settings import read_settings
 
 MASKS = "images/toy-mask"
@@ -54,7 +56,7 @@ def files_in(folder: Path) -> list[str]:
 
 @pytest.fixture
 def served(toy_plugin: Any, toy_input: Path, tmp_path: Path) -> Iterator[SimpleNamespace]:
-    """The toy task behind a running server; ``gate`` holds its segmenter up."""
+    """The toy task behind a running server; ``gate`` holds its predictor up."""
     manager = plugins.create_plugin_manager([toy_plugin.hooks])
     task, output = plugins.find_task(manager, "toy"), tmp_path / "output"
     gate = threading.Event()
@@ -67,12 +69,12 @@ def served(toy_plugin: Any, toy_input: Path, tmp_path: Path) -> Iterator[SimpleN
 
     toy_plugin.change = held
 
-    process = serve.platform_cases(task, manager, toy_input, output)
     with (
-        InvokeServer(process, port=0) as server,
-        Engine(task, manager, read_settings({}), Choices(device="cpu")) as engine,
+        InvokeServer(port=0) as server,
+        Session(task, manager, read_settings({}), Choices(RunOptions(device="cpu"))) as session,
     ):
-        cases = threading.Thread(target=server.run, args=(engine,))
+        process = partial(serve.serve_case, session, manager, toy_input, output)
+        cases = threading.Thread(target=server.run, args=(process,))
         yield SimpleNamespace(
             server=server,
             start=cases.start,
@@ -81,7 +83,7 @@ def served(toy_plugin: Any, toy_input: Path, tmp_path: Path) -> Iterator[SimpleN
             output=output,
             gate=gate,
             plugin=toy_plugin,
-            engine=engine,
+            session=session,
         )
         gate.set()
         server.stop()
@@ -132,7 +134,7 @@ def test_each_call_segments_what_lies_in_the_input(
         (lambda s: setattr(s.plugin, "change", lambda mask: 1 / 0), 500, "internal error"),
     ],
 )
-def test_a_failure_is_told_and_the_next_case_is_served(
+def test_a_failure_is_reported_and_the_next_case_is_served(
     break_it: Callable[[Any], None], status: int, said: str, served: SimpleNamespace, capfd: Any
 ) -> None:
     served.start()
@@ -216,7 +218,7 @@ def reset(client: socket.socket) -> None:
 def test_a_client_that_leaves_is_one_line_of_the_log(
     served: SimpleNamespace, capfd: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "gc_panther.harness.serve")
+    caplog.set_level("INFO", "gc_panther.commands.serve")
     served.start()
     wait_until(lambda: served.server.idle)
     served.gate.clear()
@@ -242,7 +244,7 @@ def test_a_client_that_leaves_is_one_line_of_the_log(
 def test_a_body_that_ends_early_is_no_request(
     served: SimpleNamespace, capfd: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "gc_panther.harness.serve")
+    caplog.set_level("INFO", "gc_panther.commands.serve")
     served.start()
     wait_until(lambda: served.server.idle)
     with socket.create_connection(("127.0.0.1", served.port), timeout=10) as client:
@@ -301,7 +303,7 @@ def test_an_output_that_cannot_be_written_is_one_clear_line(
     assert str(served.output) in line
 
 
-def test_plugins_are_told_when_the_networks_cannot_be_loaded(
+def test_plugins_are_notified_when_the_networks_cannot_be_loaded(
     toy_plugin: Any, toy_command_line: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> Any:
@@ -344,9 +346,9 @@ def test_a_signal_ends_a_server_that_waits(
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     ready = InvokeServer.run
 
-    def run(server: InvokeServer, engine: Engine) -> None:
+    def run(server: InvokeServer, process: Any) -> None:
         deliver(number)
-        ready(server, engine)
+        ready(server, process)
 
     monkeypatch.setattr(InvokeServer, "run", run)
     try:
@@ -401,8 +403,8 @@ def test_what_is_not_http_does_no_harm(served: SimpleNamespace) -> None:
 
 
 def test_a_port_in_use_is_one_clear_error(served: SimpleNamespace) -> None:
-    with pytest.raises(UserError, match=f"port {served.port} .* cannot be had"):
-        InvokeServer(lambda engine: {}, port=served.port)
+    with pytest.raises(UserError, match=f"port {served.port} .* is unavailable"):
+        InvokeServer(port=served.port)
 
 
 def test_memory_does_not_grow(
@@ -441,13 +443,13 @@ def test_the_memory_of_each_case_is_given_back(
 def test_the_self_test_runs_the_networks_and_finds_what_is_no_mask(
     served: SimpleNamespace,
 ) -> None:
-    served.engine.self_test()
+    served.session.self_test()
     assert len(served.plugin.runs) == 1
-    # Plugins are not told of a case that is none.
+    # Plugins are not notified of a request without a case.
     assert served.plugin.calls == []
     served.plugin.change = lambda mask: mask.astype(np.float32)
     with pytest.raises(ProcessingError, match="instead of uint8"):
-        served.engine.self_test()
+        served.session.self_test()
 
 
 @pytest.fixture

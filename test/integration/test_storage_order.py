@@ -7,9 +7,10 @@ from scipy import ndimage
 
 from gc_panther.case import Case, Geometry, Volume
 from gc_panther.imaging.orientation import from_lps, to_lps
+from gc_panther.panther.options import PantherOptions
 from gc_panther.plugins import create_plugin_manager, find_task
 from gc_panther.settings import bundled_resources
-from gc_panther.task import CaseRun, InferenceOptions, Runtime
+from gc_panther.task import RunContext, Runtime
 
 ROTATED = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])
 STRAIGHT = np.eye(3)
@@ -54,14 +55,15 @@ def stored_as(volume_lps, order, signs):
 
 def segmenter_of(name, models, scratch, **options):
     task = find_task(create_plugin_manager(), name)
-    return task, task.load(Runtime("cpu", InferenceOptions(**options), models, scratch))
+    chosen = PantherOptions(never_empty=True, **options)
+    return task, task.load(Runtime("cpu", chosen, models, scratch))
 
 
 def segment(task, segmenter, volume):
     (socket,) = task.interfaces[0].inputs
-    segmentation = segmenter.segment(Case("a case", {socket.slug: volume}), CaseRun())
-    assert segmentation.mask.geometry == volume.geometry
-    return segmentation
+    result = segmenter.predict(Case("a case", {socket.slug: volume}), RunContext())
+    assert result.mask.geometry == volume.geometry
+    return result
 
 
 def assert_storage_order_does_not_matter(task, segmenter, volume_lps, orders):
@@ -70,14 +72,14 @@ def assert_storage_order_does_not_matter(task, segmenter, volume_lps, orders):
     assert set(np.unique(expected.mask.array_zyx)) <= {0, 1}
     for name in orders:
         stored = stored_as(volume_lps, *ORDERS[name])
-        segmentation = segment(task, segmenter, stored)
-        again = to_lps(segmentation.mask)
+        result = segment(task, segmenter, stored)
+        again = to_lps(result.mask)
         assert again.geometry.matches(volume_lps.geometry), name
         assert np.array_equal(again.array_zyx, expected.mask.array_zyx), name
         if "roi" in expected.details:
             sizes = [
                 np.subtract(s.details["roi"]["stop_xyz"], s.details["roi"]["start_xyz"])
-                for s in (expected, segmentation)
+                for s in (expected, result)
             ]
             assert list(sizes[0][list(ORDERS[name][0])]) == list(sizes[1]), name
 

@@ -1,4 +1,4 @@
-"""What makes a result doubtful is shown wherever a person looks."""
+"""Warnings about a result are on the terminal, in the report, in the table and in the picture."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import pytest
 from gc_panther import cli
 
 CommandLine = Callable[[list[str]], int]
-DOUBT, FINDING = "The image looks like a knee", "The mask is a guess"
+WARNING, FINDING = "The image looks like a knee", "The mask is a guess"
 
 
 @pytest.fixture
-def doubtful(toy_plugin: Any) -> Any:
-    toy_plugin.case_warnings, toy_plugin.warnings = [DOUBT], (FINDING,)
+def warns(toy_plugin: Any) -> Any:
+    toy_plugin.case_warnings, toy_plugin.warnings = [WARNING], (FINDING,)
     return toy_plugin
 
 
 def test_predict_warns_on_the_terminal_and_in_the_report(
-    doubtful: Any,
+    warns: Any,
     toy_command_line: CommandLine,
     write_volume: Callable[..., Path],
     tmp_path: Path,
@@ -34,24 +34,24 @@ def test_predict_warns_on_the_terminal_and_in_the_report(
     arguments = ["predict", "toy", str(image), "-o", str(tmp_path / "mask.mha"), "--device", "cpu"]
     assert toy_command_line([*arguments, "--report", str(report)]) == 0
     logged = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
-    assert logged == [DOUBT, FINDING]
-    assert json.loads(report.read_text())["warnings"] == [DOUBT, FINDING]
+    assert logged == [WARNING, FINDING]
+    assert json.loads(report.read_text())["warnings"] == [WARNING, FINDING]
     # The platform marks a run that wrote to stderr.
     assert capfd.readouterr().err == ""
 
 
 def test_run_puts_warnings_into_the_results(
-    doubtful: Any, toy_command_line: CommandLine, toy_input: Path, tmp_path: Path
+    warns: Any, toy_command_line: CommandLine, toy_input: Path, tmp_path: Path
 ) -> None:
     arguments = ["run", "--task", "toy", "--device", "cpu", "--input", str(toy_input)]
     assert toy_command_line([*arguments, "--output", str(tmp_path / "output")]) == 0
     (result,) = json.loads((tmp_path / "output" / "results.json").read_text())
-    assert result["warnings"] == [DOUBT, FINDING]
+    assert result["warnings"] == [WARNING, FINDING]
     assert result["notes"] == ["a note"]
 
 
 def test_the_picture_has_the_warnings(
-    doubtful: Any,
+    warns: Any,
     toy_command_line: CommandLine,
     write_volume: Callable[..., Path],
     tmp_path: Path,
@@ -68,7 +68,7 @@ def test_the_picture_has_the_warnings(
     arguments = ["predict", "toy", str(image), "-o", str(tmp_path / "mask.mha"), "--device", "cpu"]
     assert toy_command_line([*arguments, "--picture", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert drawn[0]["warnings"] == (DOUBT, FINDING)
+    assert drawn[0]["warnings"] == (WARNING, FINDING)
 
 
 @pytest.mark.parametrize("name", ["mask.jpg", "mask.tif", "mask", "mask.png.gz"])

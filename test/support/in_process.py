@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 
 from gc_panther.errors import ProcessingError
-from gc_panther.training.engine import Process
+from gc_panther.nnunet.training.jobs.engine import Process
 
 
 class InProcessEngine:
@@ -32,10 +32,10 @@ class InProcessEngine:
         return 1
 
     def run(self, processes: Sequence[Process]) -> list[ProcessingError]:
-        """Run all of them from their job files, as :func:`gc_panther.training.worker.main` does."""
+        """Run all of them from their job files, as the worker's ``main`` does."""
         from pydantic import TypeAdapter
 
-        from gc_panther.training import worker
+        from gc_panther.nnunet.training.jobs import worker
 
         for process in processes:
             assert process.module == worker.__name__
@@ -54,7 +54,7 @@ class InProcessEngine:
 def engine_in_process(monkeypatch: pytest.MonkeyPatch) -> InProcessEngine:
     """Every training of the test runs its jobs in this process."""
     engine = InProcessEngine()
-    monkeypatch.setattr("gc_panther.training.workspace.make_engine", lambda *_: engine)
+    monkeypatch.setattr("gc_panther.nnunet.training.workspace.make_engine", lambda *_: engine)
     return engine
 
 

@@ -122,9 +122,9 @@ class Platform:
 
 
 def main() -> None:
-    """Run gc-panther beside the stand-in."""
+    """Run gc-panther with the stand-in."""
     from gc_panther import cli
-    from gc_panther.harness import submit
+    from gc_panther.commands import submit
 
     platform = Platform(Path(sys.argv[1]))
     httpx.HTTPTransport.handle_request = lambda *arguments: platform.handle(*arguments)

@@ -1,7 +1,8 @@
 """What nnU-Net spends most of a test's training on, left out: pools, statistics and curves.
 
-``python -m quick_nnunet JOB.json`` is ``python -m gc_panther.training.worker`` without them. With
-:data:`HOLD` in its environment it stops for ever where it has logged a line that holds it.
+``python -m quick_nnunet JOB.json`` is ``python -m gc_panther.nnunet.training.jobs.worker`` without
+them. With :data:`HOLD` in its environment it stops for ever where it has logged a line that
+holds it.
 """
 
 import logging
@@ -75,7 +76,7 @@ if __name__ == "__main__":
         "sklearn.model_selection",
     ):
         sys.modules[name] = mock.MagicMock(__spec__=ModuleSpec(name, None))
-    from gc_panther.training import worker
+    from gc_panther.nnunet.training.jobs import worker
 
     if HOLD in os.environ:
         hold_after(os.environ[HOLD])

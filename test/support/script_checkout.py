@@ -101,7 +101,7 @@ def make_checkout(tmp_path: Path) -> Checkout:
         shutil.copy(ROOT / name, root / name)
     # The SBOM, the emulation and the result's picture are tested elsewhere; here it counts that
     # they are asked for.
-    for name in ("audit/bill.py", "emulation/emulate.py", "show_result.py"):
+    for name in ("audit/sbom.py", "emulation/emulate.py", "show_result.py"):
         script = root / "scripts" / name
         script.parent.mkdir(exist_ok=True)
         script.write_text(f"import sys; print('{script.name}', *sys.argv[1:])\n")

@@ -5,9 +5,9 @@ import SimpleITK as sitk
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-from gc_panther.training.dataset import write_json
-from gc_panther.training.plans import CONFIGURATION, make_plans
-from gc_panther.training.recipe import Network, Schedule
+from gc_panther.json_files import write_json
+from gc_panther.nnunet.training.models.plans import CONFIGURATION, make_plans
+from gc_panther.nnunet.training.recipe import Network, Schedule
 
 LABELS = {"background": 0, "tumour": 1, "pancreas": 2}
 SCHEDULE = Schedule(

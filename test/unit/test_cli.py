@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pluggy
 import pytest
 import typer
 from rich.text import Text
 
+from gc_panther import hookspecs
 from gc_panther.cli import build_app
 from gc_panther.plugins import create_plugin_manager
 
@@ -72,6 +74,38 @@ def test_a_full_disk_under_stdout_ends_in_one_line():
 def test_a_usage_error_names_the_help_of_its_command(arguments, line, toy_command_line, capfd):
     assert toy_command_line(arguments) == 2
     assert capfd.readouterr().err == f"error: {line}\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import gc_panther",
+        "from gc_panther.cli import invoke; assert invoke(['--help']) == 0",
+        "from gc_panther.cli import invoke; assert invoke(['run', '--help']) == 0",
+        "from gc_panther.cli import invoke; assert invoke(['pack', '--help']) == 0",
+        "from gc_panther.cli import invoke; assert invoke(['phantom', '--help']) == 0",
+    ],
+)
+def test_help_imports_nothing_heavy(code):
+    heavy = "{'torch', 'SimpleITK', 'numpy', 'nnunetv2', 'matplotlib'}"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {code}; sys.exit(str({heavy} & set(sys.modules)))"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == "set()\n"
+
+
+def test_built_in_layers_are_plugins_and_add_their_commands():
+    plugins = dict(create_plugin_manager().list_name_plugin())
+    assert plugins["nnunet"].__name__ == "gc_panther.nnunet.plugin"
+    assert plugins["panther"].__name__ == "gc_panther.panther.plugin"
+    without_plugins = pluggy.PluginManager(hookspecs.PROJECT)
+    without_plugins.add_hookspecs(hookspecs)
+    core = set(typer.main.get_command(build_app(without_plugins)).commands)
+    everything = set(typer.main.get_command(build_app(create_plugin_manager())).commands)
+    assert {"pack", "train", "dataset", "phantom", "evaluate"} <= everything - core
 
 
 def all_commands(command):

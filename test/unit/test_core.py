@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gc_panther.case import Geometry, Volume
-from gc_panther.errors import InputError, ProcessingError
+from gc_panther.errors import InputError, ProcessingError, missing_package
 
 GRID = Geometry((4, 3, 2), (1.0, 1.5, 3.0))
 
@@ -42,11 +42,44 @@ def test_an_error_is_one_line_with_what_where_and_fix() -> None:
     assert (error.exit_code, ProcessingError("x").exit_code) == (2, 1)
 
 
-def test_stages_of_a_part_are_named_after_it():
-    from gc_panther.harness.engine import Clock
-    from gc_panther.task import CaseRun
+@pytest.mark.parametrize(
+    ("module", "fix"),
+    [
+        ("ray", "Run pip install 'gc-panther[ray]'"),
+        ("gcapi.client", "Run pip install 'gc-panther[submit]'"),
+        ("some_library", "Run pip install 'gc-panther[some]'"),
+        ("pytest", "Install what the task's distribution and requirements.lock list"),
+        ("mrsegmentator", "Install what the task's distribution and requirements.lock list"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_extra_that_has_it(
+    module: str, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from importlib import metadata
 
-    run = CaseRun(clock=Clock())
+    declared = [
+        "numpy>=2",
+        'gcapi>=0.16; extra == "submit"',
+        'ray>=2.52 ; extra == "ray"',
+        'Some-Library[fast]>1,<2; python_version > "3" and extra == "some"',
+        'pytest; extra == "dev"',
+    ]
+    monkeypatch.setattr(metadata, "requires", lambda name: declared)
+    found = missing_package(ModuleNotFoundError("No module", name=module))
+    assert found is not None
+    assert found.fix == fix
+
+
+def test_a_missing_module_of_this_package_is_no_missing_package() -> None:
+    assert missing_package(ModuleNotFoundError("No module", name="gc_panther.nothing")) is None
+    assert missing_package(ValueError("something else")) is None
+
+
+def test_stages_of_a_part_are_named_after_it():
+    from gc_panther.session import Clock
+    from gc_panther.task import RunContext
+
+    run = RunContext(clock=Clock())
     with run.within("localizer").clock.stage("network"), run.clock.stage("network"):
         pass
     assert sorted(run.clock.seconds) == ["localizer: network", "network"]

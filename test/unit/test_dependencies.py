@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -31,6 +32,12 @@ def pins_of(*locks: str) -> dict[str, str]:
             if found := re.match(r"([A-Za-z0-9_.-]+)==([^ ;\\]+)", line):
                 pins[canonicalize_name(found[1])] = found[2]
     return pins
+
+
+def project_of(folder: Path) -> dict[str, Any]:
+    """The table ``project`` of a distribution's ``pyproject.toml``."""
+    project: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    return project
 
 
 def declared(folder: Path) -> Iterator[Requirement]:
@@ -65,10 +72,35 @@ def test_task_2_declares_the_library_of_its_localizer() -> None:
     assert "mrsegmentator" in names
 
 
+#: Extras that are installed by the locks of a run.
+RUN = ("evalutils", "nnunet", "openvino", "panther")
+
+
 def test_what_is_needed_to_run_is_locked_without_the_test_tools() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    project = project_of(ROOT)
+    lines = [*project["dependencies"]]
+    for extra in RUN:
+        lines += project["optional-dependencies"][extra]
+    names = {canonicalize_name(Requirement(line).name) for line in lines}
     assert names - set(pins_of("requirements.lock", *TORCH_LOCKS)) == set()
+
+
+@pytest.mark.parametrize("folder", DISTRIBUTIONS[1:], ids=lambda folder: folder.name)
+def test_a_task_names_extras_that_exist_and_that_its_imports_need(folder: Path) -> None:
+    (core,) = [
+        requirement
+        for requirement in map(Requirement, project_of(folder)["dependencies"])
+        if requirement.name == "gc-panther"
+    ]
+    assert core.extras <= set(RUN)
+    sources = "".join(path.read_text() for path in folder.rglob("*.py"))
+    for layer in ("nnunet", "panther"):
+        assert (layer in core.extras) == (f"gc_panther.{layer}" in sources)
+
+
+def test_the_core_needs_neither_torch_nor_nnunet() -> None:
+    names = {Requirement(line).name for line in project_of(ROOT)["dependencies"]}
+    assert names.isdisjoint({"torch", "nnunetv2", "evalutils", "surface-distance"})
 
 
 # Slow: it asks a package index.

@@ -156,7 +156,7 @@ def test_the_table_of_coverage_sums_up_each_package() -> None:
 
     files = {
         "gc_panther/cli.py": summary(9, 10, 1, 4),
-        "gc_panther/nnunet/pack.py": summary(10, 20, 0, 0),
+        "gc_panther/nnunet/model/pack.py": summary(10, 20, 0, 0),
         "gc_panther/nnunet/deep/er.py": summary(10, 20, 0, 0),
         "tasks/task1/gc_panther_task1/plugin.py": summary(1, 2, 1, 2),
     }

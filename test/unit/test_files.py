@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 
 from gc_panther import files, interruption
 from gc_panther.errors import EXIT_FAILED, OutputError, UserError, describe
-from gc_panther.files import check_distinct, check_target, staged_files, whole_file
-from gc_panther.training.dataset import write_json
+from gc_panther.files import check_distinct, check_target, staged_files, whole_file, whole_folder
+from gc_panther.json_files import write_json
 
 
 @given(old=st.none() | st.binary(), new=st.binary(), end=st.integers(0, 20))
@@ -29,7 +30,7 @@ def test_a_file_holds_all_of_the_new_content_or_what_it_held(tmp_path_factory, o
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
-def test_a_full_disk_is_said_so_and_leaves_the_old_file(tmp_path):
+def test_a_full_disk_is_reported_and_leaves_the_old_file(tmp_path):
     path = tmp_path / "facts.json"
     write_json(path, {"made": 1})
     (tmp_path / ".facts.json.part").symlink_to("/dev/full")
@@ -194,3 +195,53 @@ def test_two_names_of_one_file_are_refused(second, tmp_path):
 def test_two_names_of_a_file_that_is_not_there_yet_are_refused(tmp_path):
     with pytest.raises(UserError, match="would replace"):
         check_distinct({"a": tmp_path / "m", "b": tmp_path / "folder" / ".." / "m"})
+
+
+def write_folder(path, content, **options):
+    with whole_folder(path, **options) as folder:
+        assert not (folder / "name").exists()
+        (folder / "name").write_text(content)
+        if content == "fails":
+            raise ValueError(content)
+
+
+def test_a_folder_appears_as_a_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "model"
+    with pytest.raises(ValueError, match="fails"):
+        write_folder(path, "fails")
+    assert list(path.parent.iterdir()) == []
+    write_folder(path, "first")
+    with pytest.raises(OSError, match="not empty"):
+        write_folder(path, "second")
+    with pytest.raises(ValueError, match="fails"):
+        write_folder(path, "fails", replace=True)
+    assert (path / "name").read_text() == "first"
+    write_folder(path, "second", replace=True)
+    assert (path / "name").read_text() == "second"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_take_its_name_leaves_the_earlier_one(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    write_folder(path, "first")
+    rename = Path.rename
+
+    def refuse(self, target):
+        if self.name.endswith(".part"):
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="no"):
+        write_folder(path, "second", replace=True)
+    assert (path / "name").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_set_aside_by_a_process_that_was_killed_comes_back(tmp_path):
+    path = tmp_path / "model"
+    write_folder(tmp_path / ".model.earlier", "first")
+    with pytest.raises(ValueError, match="fails"):
+        write_folder(path, "fails", replace=True)
+    assert (path / "name").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]

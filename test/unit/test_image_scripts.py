@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from script_checkout import BASE, ROOT, Checkout, make_checkout
 
-from gc_panther.cudnn import convolution_faults
+from gc_panther.nnunet.cudnn import convolution_faults
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_an_image_is_built_for_the_platform_s_gpus(checkout: Checkout) -> None:
         "REQUIRE_GPU": "1",
     }
     assert checkout.image()["org.gc-panther.device"] == "gpu"
-    assert "bill.py gc-panther-task1" in done.stdout
+    assert "sbom.py gc-panther-task1" in done.stdout
 
 
 def test_an_image_for_cpus_has_the_newer_torch_of_pytorch_s_index(checkout: Checkout) -> None:
@@ -299,7 +299,7 @@ def test_saving_says_sizes_and_gpu_memory(checkout: Checkout) -> None:
     assert "2.0GB unpacked" in done.stdout
     assert "the platform takes 10GB" in done.stdout
     (estimated,) = [words for words in checkout.asked("run") if words[-1] == "/models/task1"]
-    assert "gc_panther.nnunet.gpu_memory" in estimated
+    assert "gc_panther.nnunet.model.gpu_memory" in estimated
     assert "warning" not in done.stderr
     saved = sorted(path.name for path in (checkout.root / "out" / "save").iterdir())
     assert saved == ["task1.sha256", "task1_0.1.0_20260102T030405.tar.gz", "task1_model.tar.gz"]

@@ -17,16 +17,16 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "invoke.py"
 
 @pytest.fixture
 def server() -> Iterator[SimpleNamespace]:
-    """Answers as told; a case takes until ``released`` is set."""
-    told = SimpleNamespace(health=200, invoke=201, released=threading.Event(), port=0)
+    """Answers with the given status; a case takes until ``released`` is set."""
+    server = SimpleNamespace(health=200, invoke=201, released=threading.Event(), port=0)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.answer(told.health)
+            self.answer(server.health)
 
         def do_POST(self) -> None:
-            told.released.wait()
-            self.answer(told.invoke)
+            server.released.wait()
+            self.answer(server.invoke)
 
         def answer(self, status: int) -> None:
             self.send_response(status)
@@ -39,11 +39,11 @@ def server() -> Iterator[SimpleNamespace]:
 
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listening.daemon_threads = True
-    told.port = listening.server_address[1]
+    server.port = listening.server_address[1]
     thread = threading.Thread(target=listening.serve_forever)
     thread.start()
-    yield told
-    told.released.set()
+    yield server
+    server.released.set()
     listening.shutdown()
     listening.server_close()
     thread.join()

@@ -1,4 +1,4 @@
-"""What models say about themselves, and what is said where they say it wrongly."""
+"""What models say about themselves, and the errors if that is not valid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from gc_panther.errors import UserError, WeightsError
 from gc_panther.model_identity import ModelIdentity, changed_identity, describe_model, read_identity
-from gc_panther.nnunet.pack import read_manifest, verify
+from gc_panther.nnunet.model.manifest import read_manifest, verify
 
 BUNDLED = Path(__file__).resolve().parents[2] / "resources"
 

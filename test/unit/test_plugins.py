@@ -12,12 +12,14 @@ import pytest
 
 from gc_panther import cli, hookspecs, plugins
 from gc_panther.errors import PluginError
-from gc_panther.hookspecs import hookimpl
+from gc_panther.hookspecs import hookimpl, hookspec
+from gc_panther.nnunet import hookspecs as nnunet_hookspecs
 from gc_panther.plugins import create_plugin_manager, find_task, registered_tasks
 
 HOOKS = {
     name: function
-    for name, function in vars(hookspecs).items()
+    for module in (hookspecs, nnunet_hookspecs)
+    for name, function in vars(module).items()
     if name.startswith("gc_panther_") and callable(function)
 }
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
@@ -50,14 +52,17 @@ def test_every_hook_is_called(
     assert toy_command_line(["predict", "toy", str(tmp_path / "no.mha"), "-o", mask]) == 2
     # The toy task has no training.
     assert toy_command_line(["train", "toy", *training]) == 2
-    assert called == set(HOOKS)
+    # Without a usable device no networks are tried.
+    assert toy_command_line(["doctor", "--device", "cuda:99"]) == 1
+    # Called while the manager is made, before anything watches it.
+    assert called == set(HOOKS) - {"gc_panther_hookspecs"}
 
 
 def test_the_installed_tasks_are_found_through_entry_points() -> None:
     assert {"task1", "task2"} <= set(registered_tasks(create_plugin_manager()))
 
 
-def test_an_unknown_task_is_told_with_the_known_ones(toy_plugin: Any) -> None:
+def test_an_unknown_task_is_refused_with_the_known_ones(toy_plugin: Any) -> None:
     with pytest.raises(PluginError, match=r"no task 'nope' \(known: .*toy"):
         find_task(create_plugin_manager([toy_plugin.hooks]), "nope")
 
@@ -77,6 +82,28 @@ def test_a_plugin_with_an_unknown_hook_is_refused() -> None:
 
     with pytest.raises(PluginError, match="cannot be loaded"):
         create_plugin_manager([Misspelt()])
+
+
+def test_a_plugin_can_declare_hooks_for_others() -> None:
+    class Declared:
+        @hookspec
+        def gc_panther_beads(self) -> int:
+            """Return the number of beads."""
+            raise NotImplementedError
+
+    class Declares:
+        @hookimpl
+        def gc_panther_hookspecs(self) -> list[object]:
+            return [Declared]
+
+    class Implements:
+        @hookimpl
+        def gc_panther_beads(self) -> int:
+            return 7
+
+    with pytest.raises(PluginError, match="gc_panther_beads"):
+        create_plugin_manager([Implements()])
+    assert create_plugin_manager([Implements(), Declares()]).hook.gc_panther_beads() == [7]
 
 
 def test_an_installed_plugin_that_cannot_be_imported_is_named(
@@ -109,7 +136,7 @@ def test_an_installed_plugin_that_cannot_be_imported_is_named(
 
 
 def test_training_pipelines_are_found_by_task() -> None:
-    from gc_panther.training.pipeline import find_pipeline
+    from gc_panther.nnunet.training.pipeline import find_pipeline
 
     class Trains:
         @hookimpl

@@ -21,7 +21,7 @@ def test_the_shell_can_read_it(script: Path) -> None:
 def test_an_unknown_task_is_one_line_and_exit_2(name: str) -> None:
     done = subprocess.run([str(ROOT / name), "task9"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "error: 'task9' is no task. Choose one of: task1 task2\n"
+    assert done.stderr == "error: 'task9' is not a valid task. Choose one of: task1 task2\n"
 
 
 LOCKS = [

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CPU_INDEX = "https://example.org/whl/cpu"
-#: What the script may use besides; no uv, no nvidia-smi.
+#: What else the script may use; no uv, no nvidia-smi.
 TOOLS = (
     "bash",
     "cat",
@@ -85,7 +85,7 @@ def set_up(tmp_path: Path) -> Callable[..., tuple[subprocess.CompletedProcess[st
     ],
     ids=["no venv", "an old Python", "no Python"],
 )
-def test_a_machine_that_lacks_something_is_told_so_in_one_line(
+def test_what_a_machine_lacks_is_named_in_one_line(
     set_up, programs: dict[str, str], environment: dict[str, str], said: str
 ) -> None:
     done, _ = set_up(programs, **environment)

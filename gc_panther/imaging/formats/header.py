@@ -95,8 +95,8 @@ def whole_numbers(text: str, key: str, count: int | None = None) -> tuple[int, .
     return tuple(int(word) for word in words)
 
 
-def file_beside(header: Path, name: str) -> Path:
-    """The file with the pixels, which lies in the header's own folder.
+def pixel_file(header: Path, name: str) -> Path:
+    """The file with the pixels, which has to be in the header's own folder.
 
     Raises:
         FormatError: the name could be anything else than that of such a file.
@@ -104,5 +104,5 @@ def file_beside(header: Path, name: str) -> Path:
     path = header.parent / name
     plain = _PLAIN_NAME.fullmatch(name) is not None and name.split()[0] != "LIST"
     if not plain or path.resolve().parent != header.parent.resolve() or not path.is_file():
-        raise FormatError(f"it wants the pixels from elsewhere, {name[:80]!r}")
+        raise FormatError(f"it refers to pixels elsewhere, {name[:80]!r}")
     return path

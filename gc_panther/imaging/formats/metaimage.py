@@ -1,4 +1,4 @@
-"""MetaImage, the platform's own format: ``.mha``, and ``.mhd`` with a second file beside it.
+"""MetaImage, the platform's own format: ``.mha``, and ``.mhd`` with a second file for the pixels.
 
 https://itk.org/Wiki/ITK/MetaIO/Documentation. Accepted is what ITK and the platform write: binary
 pixels, each key once, the place of the pixels last.
@@ -18,8 +18,8 @@ from gc_panther.imaging.formats.header import (
     IDENTITY,
     FormatError,
     Header,
-    file_beside,
     numbers,
+    pixel_file,
     text_lines,
     whole_numbers,
 )
@@ -80,12 +80,12 @@ def read_metaimage(path: Path, check: Callable[[Header], Geometry]) -> Volume:
         if name == "LOCAL":
             pixels = _pixels(file, fields, header)
         elif path.suffix.lower() != ".mhd":
-            raise FormatError(f"it wants the pixels from elsewhere, {name[:80]!r}")
+            raise FormatError(f"it refers to pixels elsewhere, {name[:80]!r}")
         elif stored_bytes(file):
             raise FormatError(f"something follows {_PLACE}, which has to be the last line")
         else:
-            with file_beside(path, name).open("rb") as beside:
-                pixels = _pixels(beside, fields, header)
+            with pixel_file(path, name).open("rb") as second:
+                pixels = _pixels(second, fields, header)
     return Volume(pixels.reshape(geometry.shape_zyx), geometry)
 
 

@@ -24,7 +24,7 @@ from gc_panther.imaging.formats.pixels import inflate, native, read_raw
 _HEADER_BYTES = 348
 #: Where pixels begin at the earliest: four bytes follow the header.
 _FIRST_PIXEL = 352
-#: Room for extensions between header and pixels, which are skipped.
+#: Most bytes of extensions between header and pixels, which are skipped.
 _MOST_EXTENSIONS = 1 << 26
 _GZIP_MAGIC = b"\x1f\x8b"
 _SCANNER = 1

@@ -1,4 +1,4 @@
-"""NRRD: ``.nrrd``, and ``.nhdr`` with a second file beside it; the header's fields by pynrrd.
+"""NRRD: ``.nrrd``, and ``.nhdr`` with a second file for the pixels; the header's fields by pynrrd.
 
 https://teem.sourceforge.net/nrrd/format.html. Accepted are three-dimensional scalars with a space
 that says how the image lies in the patient, raw or gzip, nothing skipped.
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gc_panther.case import Geometry, Volume
-from gc_panther.imaging.formats.header import FormatError, Header, file_beside, text_lines
+from gc_panther.imaging.formats.header import FormatError, Header, pixel_file, text_lines
 from gc_panther.imaging.formats.pixels import read_compressed, read_raw, stored_bytes
 
 _MAGIC = re.compile(r"NRRD000[1-5]")
@@ -81,12 +81,12 @@ def read_nrrd(path: Path, check: Callable[[Header], Geometry]) -> Volume:
         if name is None:
             pixels = _pixels(file, fields, header)
         elif path.suffix.lower() != ".nhdr":
-            raise FormatError(f"it wants the pixels from elsewhere, {name[:80]!r}")
+            raise FormatError(f"it refers to pixels elsewhere, {name[:80]!r}")
         elif stored_bytes(file):
             raise FormatError("something follows its header")
         else:
-            with file_beside(path, name).open("rb") as beside:
-                pixels = _pixels(beside, fields, header)
+            with pixel_file(path, name).open("rb") as second:
+                pixels = _pixels(second, fields, header)
     return Volume(pixels.reshape(geometry.shape_zyx), geometry)
 
 

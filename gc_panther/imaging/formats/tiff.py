@@ -22,7 +22,7 @@ from gc_panther.imaging.formats.header import FormatError, Header
 _REDUCED, _MASK = 1, 4
 #: Millimetres of TIFF's units of length: none, inch, centimetre.
 _UNIT_MM = {1: None, 2: 25.4, 3: 10.0}
-#: No compression, and both codes of deflate; the others do not tell when they are damaged or cut.
+#: No compression, and both codes of deflate; the others do not reveal damage or truncation.
 _RAW = 1
 _COMPRESSIONS = (_RAW, 8, 32946)
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gc_panther.nnunet.training.models.export import model_card, pseudo_dice
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import describe_schedule
 from gc_panther.text import count
-from gc_panther.training.export import model_card, pseudo_dice
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.recipe import describe_schedule
 from gc_panther_task1.recipe import LABELS, TITLE, Task1Recipe
 
 

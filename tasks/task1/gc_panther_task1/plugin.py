@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gc_panther.hookspecs import hookimpl
-from gc_panther.task import Interface, ModelRequirement, Runtime, Segmenter, Socket, Task
+from gc_panther.panther.options import PantherOptions
+from gc_panther.task import Interface, ModelRequirement, Predictor, Runtime, Socket, Task
 
 if TYPE_CHECKING:
     from gc_panther.case import Case
-    from gc_panther.training.pipeline import TrainingPipeline
+    from gc_panther.nnunet.training.pipeline import TrainingPipeline
 
 IMAGE = Socket(
     slug="abdominal-t1-mri",
@@ -39,9 +40,11 @@ class Task1(Task):
     title = "Pancreatic tumour on contrast-enhanced T1-weighted MRI (PANTHER task 1)"
     interfaces = (Interface(inputs=(IMAGE,), outputs=(MASK,)),)
     models = (MODEL,)
+    libraries = ("torch",)
     labels = {0: "background", 1: "tumour"}  # noqa: RUF012
+    Options = PantherOptions
 
-    def load(self, runtime: Runtime) -> Segmenter:
+    def load(self, runtime: Runtime) -> Predictor:
         """Load the ensemble."""
         from gc_panther_task1.segmenter import Task1Segmenter
 
@@ -61,7 +64,7 @@ def gc_panther_check_case(task: Task, case: Case) -> list[str]:
         return []
     from gc_panther.imaging.plausibility import scan_problems
 
-    return scan_problems(case.images[IMAGE.slug])
+    return scan_problems(case[IMAGE])
 
 
 @hookimpl
@@ -71,7 +74,7 @@ def gc_panther_warn_case(task: Task, case: Case) -> list[str]:
         return []
     from gc_panther.imaging.plausibility import ExpectedScan, scan_warnings
 
-    return scan_warnings(case.images[IMAGE.slug], ExpectedScan(KIND, VIEW_MM))
+    return scan_warnings(case[IMAGE], ExpectedScan(KIND, VIEW_MM))
 
 
 @hookimpl

@@ -7,9 +7,10 @@ from typing import Self
 from pydantic import model_validator
 
 from gc_panther.imaging.plausibility import ExpectedScan
-from gc_panther.training.panther_data import DataLayout
-from gc_panther.training.pipeline import ResEnc
-from gc_panther.training.recipe import Network, Recipe, StudentRound, WarmUp
+from gc_panther.nnunet.training.pipeline import ResEnc
+from gc_panther.nnunet.training.recipe import Network, StudentRound
+from gc_panther.panther.data.layout import DataLayout
+from gc_panther.panther.training.recipe import PantherRecipe, WarmUp
 from gc_panther_task1.plugin import KIND, VIEW_MM
 
 TRAINER = "gc_panther_task1.trainer:nnUNetTrainer_Student"
@@ -28,7 +29,7 @@ LAYOUT = DataLayout(
 )
 
 
-class Task1Recipe(Recipe):
+class Task1Recipe(PantherRecipe):
     """Recipe of task 1.
 
     Attributes:

@@ -9,23 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gc_panther.nnunet.documents import resolved_configuration
-from gc_panther.nnunet.model_folder import ModelFolder
-from gc_panther.training.dataset import LabelledCase, write_raw_dataset
-from gc_panther.training.pipeline import ResEnc
-from gc_panther.training.plans import CONFIGURATION
-from gc_panther.training.recipe import Network, Schedule, StudentRound
-from gc_panther.training.rounds import RoundResult
-from gc_panther.training.starts import require_same_network
-from gc_panther.training.students import (
-    PseudoLabels,
-    label_images,
-    pseudo_labels,
-    student_splits,
-)
-from gc_panther.training.validation import cross_validate
-from gc_panther.training.worker import PrepareJob, TrainJob
-from gc_panther.training.workspace import Workspace
+from gc_panther.nnunet.model.documents import resolved_configuration
+from gc_panther.nnunet.model.folder import ModelFolder
+from gc_panther.nnunet.training.dataset import LabelledCase, write_raw_dataset
+from gc_panther.nnunet.training.jobs.worker import PrepareJob, TrainJob
+from gc_panther.nnunet.training.models.plans import CONFIGURATION
+from gc_panther.nnunet.training.models.starts import require_same_network
+from gc_panther.nnunet.training.pipeline import ResEnc
+from gc_panther.nnunet.training.recipe import Network, Schedule, StudentRound
+from gc_panther.nnunet.training.splits import student_splits
+from gc_panther.nnunet.training.students import PseudoLabels, label_images, pseudo_labels
+from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.panther.data.cases import patient_of
+from gc_panther.panther.training.rounds import RoundResult
+from gc_panther.panther.training.validation import cross_validate
 from gc_panther_task1.recipe import LABELS, TRAINER, Task1Recipe
 
 log = logging.getLogger(__name__)
@@ -193,6 +190,7 @@ def _students(
 ) -> Round:
     """A round of students, who learn from the pseudo-labels of the round before."""
     teachers = space.results(before.dataset, TRAINER)
+    pseudo = [case.name for case in found.cases]
     checkpoints = [teachers / f"fold_{k}" / "checkpoint_final.pth" for k in range(recipe.folds)]
     return Round(
         name=f"students {number}",
@@ -200,7 +198,7 @@ def _students(
         dataset=f"Dataset{120 + number}_PantherStudents",
         schedule=student.schedule,
         cases=[*first.cases, *found.cases],
-        splits=student_splits(first.splits, [case.name for case in found.cases]),
+        splits=student_splits(first.splits, pseudo, patient_of=patient_of),
         # The teachers' network, whatever a planner would make of more data.
         network=teachers / "plans.json",
         starts=checkpoints if student.start == "teacher" else [None] * recipe.folds,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from gc_panther.case import Case, Segmentation, Volume
+from gc_panther.case import Case, Result, Volume
 from gc_panther.imaging.orientation import from_lps, to_lps
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.tumour import segment_tumour
-from gc_panther.task import CaseRun, Runtime
-from gc_panther_task1.plugin import IMAGE, MODEL
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.panther.tumour import segment_tumour
+from gc_panther.task import RunContext, Runtime
+from gc_panther_task1.plugin import IMAGE, MASK, MODEL
 
 
 class Task1Segmenter:
@@ -27,13 +27,11 @@ class Task1Segmenter:
         model = open_model_folder(runtime.models[MODEL.name], folds)
         self._ensemble = Ensemble(model, device=runtime.device, options=runtime.options)
 
-    def segment(self, case: Case, run: CaseRun) -> Segmentation:
+    def predict(self, case: Case, run: RunContext) -> Result:
         """Segment the tumour of one T1-weighted image."""
-        image = case.images[IMAGE.slug]
+        image = case[IMAGE]
         tumour = segment_tumour(
-            self._ensemble, to_lps(image), run, keep_empty=self._options.keep_empty
+            self._ensemble, to_lps(image), run, keep_empty=not self._options.never_empty
         )
         mask = Volume(from_lps(tumour.mask_zyx, like=image.geometry), image.geometry)
-        return Segmentation(
-            mask, details=tumour.details, notes=tumour.notes, warnings=tumour.warnings
-        )
+        return Result({MASK: mask}, tumour.details, tumour.notes, tumour.warnings)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from gc_panther.training.recipe import PLANS_KEY, Schedule
-from gc_panther.training.schedule import apply_schedule
+from gc_panther.nnunet.training.recipe import PLANS_KEY, Schedule
+from gc_panther.nnunet.training.schedule import apply_schedule
 
 
 class nnUNetTrainer_Student(nnUNetTrainer):

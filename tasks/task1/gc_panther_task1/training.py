@@ -8,25 +8,31 @@ from functools import partial
 from pathlib import Path
 
 from gc_panther.errors import UserError
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.training.data_checks import check_before_training
-from gc_panther.training.dataset import choose_splits, make_phantoms, make_splits, panther_cases
-from gc_panther.training.export import describe_splits, export_model, exported_identity
-from gc_panther.training.panther_data import DataLayout, data_files
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.plans import network_configuration
-from gc_panther.training.recipe import Network, PhantomCases, WarmUp, load_preset
-from gc_panther.training.record import Files, model_files
-from gc_panther.training.rounds import (
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.training.models.export import (
+    describe_splits,
+    export_model,
+    exported_identity,
+)
+from gc_panther.nnunet.training.models.plans import network_configuration
+from gc_panther.nnunet.training.models.starts import require_same_network
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import Network, load_preset
+from gc_panther.nnunet.training.record import Files, model_files
+from gc_panther.nnunet.training.splits import choose_splits, make_splits
+from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.panther.data.cases import panther_cases, patient_of, unlabelled_images
+from gc_panther.panther.data.checks import check_before_training
+from gc_panther.panther.data.layout import DataLayout, data_files
+from gc_panther.panther.training.phantoms import make_phantoms, phantoms_of
+from gc_panther.panther.training.recipe import WarmUp
+from gc_panther.panther.training.rounds import (
     best_round,
     describe_choice,
     rounds_document,
     rounds_table,
 )
-from gc_panther.training.starts import require_same_network
-from gc_panther.training.students import unlabelled_images
-from gc_panther.training.warm_up import WARM_UP_FOLDS, train_warm_up
-from gc_panther.training.workspace import Workspace
+from gc_panther.panther.training.warm_up import WARM_UP_FOLDS, train_warm_up
 from gc_panther_task1.card import write_card
 from gc_panther_task1.recipe import DATASET, LABELS, LAYOUT, TITLE, TRAINER, Task1Recipe
 from gc_panther_task1.rounds import Round, prepare_data, train_rounds
@@ -54,7 +60,7 @@ class Task1Training:
         return (self.train_recipe(recipe, request),)
 
     def train_recipe(self, recipe: Task1Recipe, request: TrainingRequest) -> Path:
-        """The same for a recipe that is no preset."""
+        """The same for a recipe that is not a preset."""
         recipe = _chosen(recipe, request)
         space = Workspace.of(request)
         model = None
@@ -79,7 +85,7 @@ class Task1Training:
             dataset=DATASET,
             schedule=recipe.schedule,
             cases=cases,
-            splits=choose_splits(request, names, recipe),
+            splits=choose_splits(request, names, recipe, patient_of=patient_of),
             network=recipe.network,
             starts=[start] * recipe.folds,
             keep_heads=request.start_from is None,
@@ -120,20 +126,10 @@ class Task1Training:
         """Seconds that making the data took, and the folder in PANTHER's layout."""
         if request.data is not None:
             return 0.0, request.data
-        phantoms = _phantoms(recipe, request)
+        phantoms = phantoms_of(recipe, request)
         folder = space.folder / "data" / "task1"
         make = partial(make_phantoms, phantoms, folder, workers=space.jobs)
         return space.stage("task1-phantoms", make), folder
-
-
-def _phantoms(recipe: Task1Recipe, request: TrainingRequest) -> PhantomCases:
-    """What there is to learn from without data, or the error that there is nothing."""
-    if recipe.phantoms is None:
-        raise UserError(
-            f"preset {request.preset!r} needs data",
-            fix="Give --data, a folder in PANTHER's layout",
-        )
-    return recipe.phantoms
 
 
 def _files(recipe: Task1Recipe, request: TrainingRequest) -> dict[str, Files]:
@@ -150,13 +146,13 @@ def _check(recipe: Task1Recipe, request: TrainingRequest) -> Callable[[], None]:
 
     def check() -> None:
         if request.data is None:
-            _phantoms(recipe, request)
+            phantoms_of(recipe, request)
             return
         check_before_training(request.data, LAYOUT)
         names = [case.name for case in panther_cases(request.data)]
         if recipe.students:
             unlabelled_images(request.data, names)
-        choose_splits(request, names, recipe)
+        choose_splits(request, names, recipe, patient_of=patient_of)
 
     return check
 
@@ -188,7 +184,8 @@ def _warm_up(
 
     def prepare(folder: Path) -> None:
         cases = panther_cases(folder)
-        splits = make_splits((case.name for case in cases), WARM_UP_FOLDS, recipe.seed)
+        names = [case.name for case in cases]
+        splits = make_splits(names, WARM_UP_FOLDS, recipe.seed, patient_of=patient_of)
         prepare_data(
             space,
             cases=cases,

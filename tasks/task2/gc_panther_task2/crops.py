@@ -15,13 +15,16 @@ import numpy as np
 from gc_panther.case import Volume
 from gc_panther.errors import UserError
 from gc_panther.imaging.images import read_image, write_image
+from gc_panther.imaging.names import channel_file
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.roi import Box, bounding_box, crop
-from gc_panther.task import CaseRun, InferenceOptions, Runtime
-from gc_panther.training.dataset import LabelledCase, write_json
-from gc_panther.training.students import SHARES
-from gc_panther.training.worker import CallJob
-from gc_panther.training.workspace import Workspace
+from gc_panther.json_files import write_json
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.nnunet.training.dataset import LabelledCase
+from gc_panther.nnunet.training.jobs.worker import CallJob
+from gc_panther.nnunet.training.students import SHARES
+from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.task import RunContext, Runtime
 from gc_panther_task2.localizer import Localizer
 from gc_panther_task2.plugin import LOCALIZER_MODEL
 from gc_panther_task2.roi import MARGIN_MM, find_region
@@ -206,13 +209,13 @@ def crop_to_localizer(
         return
     with tempfile.TemporaryDirectory() as scratch:
         runtime = Runtime(
-            device, InferenceOptions(), {LOCALIZER_MODEL.name: Path(model)}, Path(scratch)
+            device, NnUNetOptions(), {LOCALIZER_MODEL.name: Path(model)}, Path(scratch)
         )
         localizer = Localizer(runtime)
         for number, entry in enumerate(left, start=1):
             case = LabelledCase(entry["name"], Path(entry["image"]), Path(entry["label"]))
             image, label = to_lps(read_image(case.image)), to_lps(read_image(case.label))
-            region = find_region(image, localizer, CaseRun())
+            region = find_region(image, localizer, RunContext())
             cut = crop(label, region.box)
             _write(case, folder, region.volume, cut, labels)
             facts = {"found": region.found, "tumour_share": _share(cut, label)}
@@ -241,7 +244,7 @@ def _target(case: LabelledCase, raw: Path) -> LabelledCase:
     """Where a case's crop is."""
     return replace(
         case,
-        image=raw / "imagesTr" / f"{case.name}_0000.mha",
+        image=raw / "imagesTr" / channel_file(case.name),
         label=raw / "labelsTr" / f"{case.name}.mha",
     )
 

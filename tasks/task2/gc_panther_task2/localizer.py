@@ -23,9 +23,9 @@ from gc_panther.case import Volume
 from gc_panther.errors import WeightsError
 from gc_panther.imaging.images import write_image
 from gc_panther.imaging.resampling import resample
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.task import CaseRun, Runtime
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.task import RunContext, Runtime
 from gc_panther_task2.plugin import LOCALIZER_MODEL
 
 #: Spacing (x, y, z) of the image that is searched, mm: the published approach to task 2.
@@ -71,11 +71,11 @@ class Localizer:
             )
         # infer() uses every fold and adds up logits; the user's folds and combination are for the
         # tumour's networks.
-        options = replace(runtime.options, folds=None, combine="logits")
+        options = runtime.options.model_copy(update={"folds": None, "combine": "logits"})
         self._ensemble = Ensemble(model, device=runtime.device, options=options)
         self._scratch = runtime.scratch
 
-    def find(self, volume_lps: Volume, run: CaseRun) -> Pancreas:
+    def find(self, volume_lps: Volume, run: RunContext) -> Pancreas:
         """Label the pancreas.
 
         Args:
@@ -115,7 +115,7 @@ def _weights_folder(folder: Path) -> Path:
 def _mrsegmentator_environment(folder: Path) -> Iterator[None]:
     """Point MRSegmentator at a folder, and put the environment back afterwards.
 
-    The one place besides the settings that touches the environment: MRSegmentator takes its
+    The only place other than the settings that touches the environment: MRSegmentator takes its
     folder from nowhere else, and sets nnU-Net's variables to a dummy while it is at it.
     """
     names = ("MRSEG_WEIGHTS_PATH", "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")

@@ -8,20 +8,23 @@ import numpy as np
 
 from gc_panther.case import Volume
 from gc_panther.imaging.images import read_image, write_image
+from gc_panther.imaging.names import channel_file
 from gc_panther.imaging.orientation import to_lps
 from gc_panther.imaging.resampling import resample
-from gc_panther.training.dataset import (
-    LabelledCase,
-    make_phantoms,
-    make_splits,
-    panther_cases,
-    write_raw_dataset,
+from gc_panther.nnunet.training.dataset import LabelledCase, write_raw_dataset
+from gc_panther.nnunet.training.jobs.worker import PrepareJob, TrainJob
+from gc_panther.nnunet.training.models.export import (
+    export_model,
+    exported_identity,
+    model_card,
+    pseudo_dice,
 )
-from gc_panther.training.export import export_model, exported_identity, model_card, pseudo_dice
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.recipe import describe_schedule
-from gc_panther.training.worker import PrepareJob, TrainJob
-from gc_panther.training.workspace import Workspace
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import describe_schedule
+from gc_panther.nnunet.training.splits import make_splits
+from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.panther.data.cases import panther_cases
+from gc_panther.panther.training.phantoms import make_phantoms
 from gc_panther_task2.localizer import SPACING_XYZ
 from gc_panther_task2.recipe import (
     LOCALIZER_DATASET,
@@ -39,7 +42,7 @@ def train_localizer(
     space: Workspace, localizer: LocalizerRecipe, recipe: Task2Recipe, request: TrainingRequest
 ) -> Path:
     """Make phantoms of several contrasts, train one network on them and export it."""
-    from gc_panther.phantom.labels import ORGANS
+    from gc_panther.panther.phantom.labels import ORGANS
 
     seconds = 0.0
     sources = []
@@ -65,12 +68,9 @@ def train_localizer(
             for case in panther_cases(source, labels="OrgansTr")
         ]
         write_raw_dataset(raw, cases, labels)
-        # Case names begin with their source here: every case is a patient of its own.
-        names = {case.name.replace("_", "-"): case.name for case in cases}
-        splits = [
-            {part: [names[name] for name in split[part]] for part in split}
-            for split in make_splits(names, 10, recipe.seed)
-        ]
+        names = [case.name for case in cases]
+        # Every phantom is a patient of its own.
+        splits = make_splits(names, 10, recipe.seed, patient_of=str)
         space.run(
             [
                 PrepareJob(
@@ -132,7 +132,7 @@ def _resampled(case: LabelledCase, raw: Path, name: str, renumbering: np.ndarray
     organs = to_lps(read_image(case.label))
     labels = Volume(renumbering[organs.array_zyx], organs.geometry)
     target = LabelledCase(
-        name, raw / "imagesTr" / f"{name}_0000.mha", raw / "labelsTr" / f"{name}.mha"
+        name, raw / "imagesTr" / channel_file(name), raw / "labelsTr" / f"{name}.mha"
     )
     for path in (target.image, target.label):
         path.parent.mkdir(parents=True, exist_ok=True)

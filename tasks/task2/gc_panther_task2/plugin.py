@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gc_panther.hookspecs import hookimpl
-from gc_panther.task import Interface, ModelRequirement, Runtime, Segmenter, Socket, Task
+from gc_panther.panther.options import PantherOptions
+from gc_panther.task import Interface, ModelRequirement, Predictor, Runtime, Socket, Task
 
 if TYPE_CHECKING:
     from gc_panther.case import Case
-    from gc_panther.training.pipeline import TrainingPipeline
+    from gc_panther.nnunet.training.pipeline import TrainingPipeline
 
 IMAGE = Socket(
     slug="abdominal-t2-mri",
@@ -46,9 +47,11 @@ class Task2(Task):
     title = "Pancreatic tumour on T2-weighted MR-Linac images (PANTHER task 2)"
     interfaces = (Interface(inputs=(IMAGE,), outputs=(MASK,)),)
     models = (MODEL, LOCALIZER_MODEL)
+    libraries = ("torch",)
     labels = {0: "background", 1: "tumour"}  # noqa: RUF012
+    Options = PantherOptions
 
-    def load(self, runtime: Runtime) -> Segmenter:
+    def load(self, runtime: Runtime) -> Predictor:
         """Load the localizer and the ensemble."""
         from gc_panther_task2.segmenter import Task2Segmenter
 
@@ -62,13 +65,19 @@ def gc_panther_tasks() -> list[Task]:
 
 
 @hookimpl
+def gc_panther_distributions() -> list[str]:
+    """List what the localizer's label map is read with."""
+    return ["mrsegmentator"]
+
+
+@hookimpl
 def gc_panther_check_case(task: Task, case: Case) -> list[str]:
     """Refuse what cannot be a scan."""
     if not isinstance(task, Task2):
         return []
     from gc_panther.imaging.plausibility import scan_problems
 
-    return scan_problems(case.images[IMAGE.slug])
+    return scan_problems(case[IMAGE])
 
 
 @hookimpl
@@ -78,7 +87,7 @@ def gc_panther_warn_case(task: Task, case: Case) -> list[str]:
         return []
     from gc_panther.imaging.plausibility import ExpectedScan, scan_warnings
 
-    return scan_warnings(case.images[IMAGE.slug], ExpectedScan(KIND, VIEW_MM))
+    return scan_warnings(case[IMAGE], ExpectedScan(KIND, VIEW_MM))
 
 
 @hookimpl

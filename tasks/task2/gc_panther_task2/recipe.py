@@ -8,18 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gc_panther.imaging.plausibility import ExpectedScan
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import Millimetres, Network, Schedule, Section
+from gc_panther.panther.data.layout import DataLayout
+from gc_panther.panther.training.recipe import PantherRecipe, PhantomCases, WarmUp
 from gc_panther.text import count
-from gc_panther.training.panther_data import DataLayout
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.recipe import (
-    Millimetres,
-    Network,
-    PhantomCases,
-    Recipe,
-    Schedule,
-    Section,
-    WarmUp,
-)
 from gc_panther_task2.plugin import KIND, VIEW_MM
 from gc_panther_task2.roi import MARGIN_MM
 
@@ -61,7 +54,7 @@ class LocalizerRecipe(Section):
     phantoms: tuple[PhantomCases, ...]
 
 
-class Task2Recipe(Recipe):
+class Task2Recipe(PantherRecipe):
     """Recipe of task 2. The architecture is that of the model it starts from.
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from gc_panther.case import Volume
 from gc_panther.imaging.roi import Box, bounding_box, box_on_grid, crop
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 from gc_panther_task2.localizer import Pancreas
 
 #: Margin around the pancreas' bounding box, mm: the published approach to task 2.
@@ -18,7 +18,7 @@ MARGIN_MM = 30.0
 class PancreasFinder(Protocol):
     """What finds the pancreas; :class:`~gc_panther_task2.localizer.Localizer` does."""
 
-    def find(self, volume_lps: Volume, run: CaseRun) -> Pancreas:
+    def find(self, volume_lps: Volume, run: RunContext) -> Pancreas:
         """Label the pancreas in an image in LPS order."""
 
 
@@ -39,7 +39,7 @@ class Region:
     facts: Mapping[str, Any]
 
 
-def find_region(volume_lps: Volume, localizer: PancreasFinder, run: CaseRun) -> Region:
+def find_region(volume_lps: Volume, localizer: PancreasFinder, run: RunContext) -> Region:
     """Cut an image to its pancreas and 30 mm around it; the whole image where none is found.
 
     Every voxel labelled as pancreas counts: a stray one only makes the region larger, while

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from gc_panther.case import Case, Segmentation, Volume
+from gc_panther.case import Case, Result, Volume
 from gc_panther.imaging.orientation import box_from_lps, from_lps, to_lps
 from gc_panther.imaging.roi import paste
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.tumour import segment_tumour
-from gc_panther.task import CaseRun, Runtime
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.panther.tumour import segment_tumour
+from gc_panther.task import RunContext, Runtime
 from gc_panther_task2.localizer import Localizer
-from gc_panther_task2.plugin import IMAGE, MODEL
+from gc_panther_task2.plugin import IMAGE, MASK, MODEL
 from gc_panther_task2.roi import find_region
 
 #: Part of a time limit that the localizer may use.
@@ -35,18 +35,18 @@ class Task2Segmenter:
         model = open_model_folder(runtime.models[MODEL.name], folds)
         self._ensemble = Ensemble(model, device=runtime.device, options=runtime.options)
 
-    def segment(self, case: Case, run: CaseRun) -> Segmentation:
+    def predict(self, case: Case, run: RunContext) -> Result:
         """Segment the tumour of one T2-weighted image.
 
         ``details["roi"]`` holds the region in the indices of the image as it was given.
         """
-        image = case.images[IMAGE.slug]
+        image = case[IMAGE]
         volume_lps = to_lps(image)
         region = find_region(
             volume_lps, self._localizer, run.within("localizer", share=LOCALIZER_SHARE)
         )
         tumour = segment_tumour(
-            self._ensemble, region.volume, run, keep_empty=self._options.keep_empty
+            self._ensemble, region.volume, run, keep_empty=not self._options.never_empty
         )
         mask_lps = paste(tumour.mask_zyx, region.box, volume_lps.geometry.shape_zyx)
         mask = Volume(from_lps(mask_lps, like=image.geometry), image.geometry)
@@ -60,4 +60,4 @@ class Task2Segmenter:
         if "dropped" in region.facts:
             notes = (region.facts["dropped"], *notes)
         warnings = tumour.warnings if region.found else (NO_PANCREAS, *tumour.warnings)
-        return Segmentation(mask, details=details, notes=notes, warnings=warnings)
+        return Result({MASK: mask}, details, notes, warnings)

@@ -9,42 +9,40 @@ from pathlib import Path
 from typing import Any
 
 from gc_panther.errors import UserError
-from gc_panther.nnunet.model_folder import ModelFolder, open_model_folder
-from gc_panther.runtime.weights import find_model, weight_roots
-from gc_panther.settings import read_settings
-from gc_panther.text import count
-from gc_panther.training.data_checks import check_before_training
-from gc_panther.training.dataset import (
-    choose_splits,
-    make_phantoms,
-    make_splits,
-    panther_cases,
-    write_raw_dataset,
-)
-from gc_panther.training.export import (
+from gc_panther.nnunet.model.folder import ModelFolder, open_model_folder
+from gc_panther.nnunet.training.dataset import write_raw_dataset
+from gc_panther.nnunet.training.jobs.worker import PrepareJob, TrainJob
+from gc_panther.nnunet.training.models.export import (
     describe_splits,
     export_model,
     exported_identity,
     model_card,
     pseudo_dice,
 )
-from gc_panther.training.panther_data import DataLayout, data_files
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.plans import network_configuration, network_of_plans
-from gc_panther.training.recipe import (
+from gc_panther.nnunet.training.models.plans import network_configuration, network_of_plans
+from gc_panther.nnunet.training.models.starts import require_same_network
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import (
     Network,
-    PhantomCases,
     Schedule,
-    WarmUp,
     describe_schedule,
     load_preset,
 )
-from gc_panther.training.record import Files, model_files
-from gc_panther.training.starts import require_same_network, same_labels
-from gc_panther.training.validation import cross_validate
-from gc_panther.training.warm_up import WARM_UP_FOLDS, train_warm_up
-from gc_panther.training.worker import PrepareJob, TrainJob
-from gc_panther.training.workspace import Workspace
+from gc_panther.nnunet.training.record import Files, model_files
+from gc_panther.nnunet.training.splits import choose_splits, make_splits
+from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.options import RunOptions, read_options
+from gc_panther.panther.data.cases import panther_cases, patient_of
+from gc_panther.panther.data.checks import check_before_training
+from gc_panther.panther.data.layout import DataLayout, data_files
+from gc_panther.panther.labels import same_labels
+from gc_panther.panther.training.phantoms import make_phantoms, phantoms_of
+from gc_panther.panther.training.recipe import WarmUp
+from gc_panther.panther.training.validation import cross_validate
+from gc_panther.panther.training.warm_up import WARM_UP_FOLDS, train_warm_up
+from gc_panther.runtime.weights import find_model, weight_roots
+from gc_panther.settings import read_settings
+from gc_panther.text import count
 from gc_panther_task2.crops import Crops, LocalizerCrops, ReferenceCrops, is_demonstration
 from gc_panther_task2.localizer_training import train_localizer
 from gc_panther_task2.plugin import LOCALIZER_MODEL, Task2
@@ -82,12 +80,12 @@ class Task2Training:
         return self.train_recipe(load_preset(__package__, request.preset, Task2Recipe), request)
 
     def train_recipe(self, recipe: Task2Recipe, request: TrainingRequest) -> tuple[Path, ...]:
-        """The same for a recipe that is no preset."""
+        """The same for a recipe that is not a preset."""
         recipe = _chosen(recipe, request)
         model = _model_of(request.start_from or request.export / "task1")
         network = network_of_plans(model.plans, model.configuration)
         if request.data is None:
-            _phantoms_of(recipe, request)
+            phantoms_of(recipe, request)
         if recipe.start == "task1":
             # The spacing may be another one where the recipe says so; nothing else may.
             require_same_network(model, network_configuration(network))
@@ -129,7 +127,7 @@ def _check(recipe: Task2Recipe, request: TrainingRequest) -> Callable[[], None]:
         if request.data is not None:
             check_before_training(request.data, LAYOUT)
             names = [case.name for case in panther_cases(request.data)]
-            choose_splits(request, names, recipe)
+            choose_splits(request, names, recipe, patient_of=patient_of)
 
     return check
 
@@ -197,7 +195,7 @@ def _train_folds(
             DATASET,
             network,
             recipe.schedule,
-            partial(choose_splits, request, recipe=recipe),
+            partial(choose_splits, request, recipe=recipe, patient_of=patient_of),
             facts,
             recipe.labels,
         ),
@@ -275,7 +273,7 @@ def _warm_up(
             dataset,
             network,
             schedule,
-            partial(make_splits, folds=WARM_UP_FOLDS, seed=recipe.seed),
+            partial(make_splits, folds=WARM_UP_FOLDS, seed=recipe.seed, patient_of=patient_of),
             {},
             ALL_LABELS,
         )
@@ -340,21 +338,11 @@ def _data(
 ) -> tuple[float, Path, str]:
     if request.data is not None:
         return 0.0, request.data, count(len(panther_cases(request.data)), "labelled case")
-    folder, phantoms = space.folder / "data" / "task2", _phantoms_of(recipe, request)
+    folder, phantoms = space.folder / "data" / "task2", phantoms_of(recipe, request)
     seconds = space.stage(
         "task2-phantoms", lambda: make_phantoms(phantoms, folder, workers=space.jobs)
     )
     return seconds, folder, describe_phantoms(phantoms)
-
-
-def _phantoms_of(recipe: Task2Recipe, request: TrainingRequest) -> PhantomCases:
-    """What there is to learn from without data, or the error that there is nothing."""
-    if recipe.phantoms is None:
-        raise UserError(
-            f"preset {request.preset!r} needs data",
-            fix="Give --data, a folder in PANTHER's layout",
-        )
-    return recipe.phantoms
 
 
 def _crops(recipe: Task2Recipe, request: TrainingRequest) -> Crops:
@@ -362,7 +350,8 @@ def _crops(recipe: Task2Recipe, request: TrainingRequest) -> Crops:
         return ReferenceCrops(recipe.margin_mm, recipe.seed)
     if recipe.localizer is not None:
         return LocalizerCrops(request.export / LOCALIZER_MODEL.name)
-    model = find_model(LOCALIZER_MODEL, weight_roots(read_settings()), Task2())
+    roots = weight_roots(read_settings(), read_options(RunOptions).model_dir)
+    model = find_model(LOCALIZER_MODEL, roots, Task2())
     log.info("crops with the localizer in %s", model)
     if request.data is not None and is_demonstration(model):
         log.warning(

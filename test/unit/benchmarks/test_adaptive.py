@@ -10,7 +10,7 @@ def pair(name, passes, agreement, dice, fallback=""):
 def test_the_report_counts_passes_and_lost_tumours():
     pairs = [
         pair("a", (320, 80), 1.0, (0.8, 0.8)),
-        pair("b", (320, 400), 0.9, (0.5, 0.0), "in doubt"),
+        pair("b", (320, 400), 0.9, (0.5, 0.0), "uncertain"),
     ]
     text = report("task1", pairs, 7)
     assert "| passes per case | 320 | 240 (1/1.33) |" in text

@@ -7,7 +7,7 @@ import pytest
 import stock
 from compare_inference import PeakMemory, Row, Setting, kernel_times, table, update_document
 
-from gc_panther.nnunet.model_folder import open_model_folder
+from gc_panther.nnunet.model.folder import open_model_folder
 
 
 def row(name, labels, seconds, stages=(), tumour_only=False):
@@ -34,6 +34,26 @@ def test_the_table_compares_with_the_second_row():
     assert lines[1].startswith("| stock | 11.0 (10.0–12.0) | 1.00 | 8.0 | 3.0 | 1.00 | 0.0e+00 |")
     # The pancreas is in stock's labels and not in our mask: that is no difference.
     assert lines[2] == "| ours | 5.5 (5.0–9.0) | 2.00 | 3.0 | 2.5 | 1.00 | 0.0e+00 | 1.00000 |"
+
+
+def test_an_earlier_checkout_is_compared_alone_with_its_own_program_and_weights(
+    tmp_path, monkeypatch
+):
+    commands = []
+    monkeypatch.setattr(compare_inference, "command", lambda words, **_: commands.append(words))
+    monkeypatch.setattr(compare_inference, "_commit", lambda checkout: checkout.name)
+    before = tmp_path / "earlier"
+    setting = Setting(tmp_path, tmp_path, tmp_path, (0, 1), 3, "cpu", before=before)
+    rows = compare_inference.rows(setting)
+    for number, one in enumerate(rows):
+        one.run(tmp_path / str(number))
+    assert rows[0].name == "before (earlier)"
+    assert [words[0] for words in commands] == [
+        before / ".venv" / "bin" / "gc-panther",
+        compare_inference.BIN / "gc-panther",
+    ]
+    weights = [words[words.index("--model-dir") + 1] for words in commands]
+    assert weights == [before / "resources", tmp_path]
 
 
 #: Prints a line and goes on to the end of its standard input.
@@ -87,8 +107,8 @@ def test_a_gpu_s_memory_has_a_column_of_its_own():
     for one in rows:
         one.gpu_memory = [3 * 2**30]
     header, _, stock_line, _ = table(rows, tumour=1, reference=0).splitlines()
-    assert "| memory GiB | GPU GiB |" in header
-    # No tumour in either: there is no Dice to tell.
+    assert "| memory, GiB | GPU, GiB |" in header
+    # No tumour in either: there is no Dice.
     assert stock_line == "| stock | 2.0 (2.0–2.0) | 1.00 | – | – | 1.00 | 3.00 | 0.0e+00 | – |"
 
 

@@ -6,10 +6,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gc_panther.imaging.images import read_image
 from gc_panther.imaging.orientation import to_lps
-from gc_panther.nnunet.ensemble import Ensemble
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.nnunet.network import build_network
-from gc_panther.task import CaseRun, InferenceOptions
+from gc_panther.nnunet.inference.ensemble import Ensemble
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.model.network import build_network
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.task import RunContext
 
 
 def test_operations_are_the_convolutions(tiny_model_folder):
@@ -62,12 +63,12 @@ def test_the_probes_compute_what_they_say():
 def test_passes_are_counted_and_timed(tiny_model_folder, write_volume, tmp_path):
     volume = to_lps(read_image(write_volume(tmp_path / "image.mha")))
     model = open_model_folder(tiny_model_folder(patch_zyx=(8, 16, 16)))
-    options = InferenceOptions(backend="torch")
+    options = NnUNetOptions(backend="torch")
     passes = floor.Passes("tiny", Ensemble(model, device="cpu", options=options), volume, 10)
     passes.run()
     passes.run()
     assert passes.backend == "torch"
-    windows = passes.ensemble.predict(volume, CaseRun()).facts["windows"]
+    windows = passes.ensemble.predict(volume, RunContext()).facts["windows"]
     assert passes.count == windows * 2 ** len(model.mirroring_axes) * len(model.checkpoints)
     assert len(passes.seconds) == 2
     assert min(passes.seconds) > 0
@@ -83,7 +84,7 @@ def test_how_far_the_passes_are_from_the_floor():
     assert line == "| small | 4.0 | 320 | 10.00 | torch | 15.00 (14.00–20.00) | 1.50 |"
 
 
-def test_what_a_gpu_takes_is_told_in_smaller_steps():
+def test_what_a_gpu_takes_is_printed_in_smaller_steps():
     passes = floor.Passes("small", None, None, 4_000_000_000, "torch", 320, [0.32, 0.18, 0.35])
     said, _, _, _, line = floor.text([passes], {"convolution": [800e12]}).splitlines()
     assert "a convolution reaches 800 TFLOP/s (800–800)" in said

@@ -34,7 +34,7 @@ def test_masks_are_compared_with_the_one_without_a_limit():
     assert lines[3] == "| task1 | – | 30.0 | 30.0 | yes | nothing | 1.000 |"
 
 
-def test_a_run_is_told_its_limit_and_read_back(tmp_path, monkeypatch):
+def test_a_run_gets_its_limit_and_its_report_is_read(tmp_path, monkeypatch):
     commands = []
 
     def pretend(arguments):

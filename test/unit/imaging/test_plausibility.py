@@ -78,7 +78,7 @@ def test_an_image_with_a_third_value_is_not_a_mask():
         assert scan_problems(volume(once, (1.0, 1.0, 3.0))) == []
 
 
-DOUBTFUL = {
+UNUSUAL = {
     "label map": (volume(label_map(20)), "only about 20 different values"),
     "Hounsfield": (volume(body() - 1024), "as air is in CT; MRI of the abdomen is expected"),
     "noisy air": (volume((body() - 900).clip(-896)), "as air is in CT"),
@@ -91,9 +91,9 @@ DOUBTFUL = {
 }
 
 
-@pytest.mark.parametrize("name", DOUBTFUL)
+@pytest.mark.parametrize("name", UNUSUAL)
 def test_what_a_scan_hardly_is_gets_a_warning(name):
-    image, said = DOUBTFUL[name]
+    image, said = UNUSUAL[name]
     assert scan_problems(image) == []
     assert any(said in warning for warning in scan_warnings(image, EXPECTED))
 
@@ -146,7 +146,7 @@ def test_how_much_neighbours_have_to_correlate(correlation, refused, warned):
 
 
 def test_ringing_of_a_resampled_scan_gets_no_warning():
-    """Cubic interpolation puts values below zero beside bright edges."""
+    """Cubic interpolation puts values below zero next to bright edges."""
     ringing = np.where(body() < 100, body() - 15, body())
     assert (ringing < 0).mean() > 0.1
     assert scan_warnings(volume(ringing), EXPECTED) == []

@@ -48,7 +48,7 @@ def test_whole_numbers_are_interpolated_to_fractions():
     array = np.array([[[0, 10, 20, 30]]], np.int16)
     after = resample(Volume(array, Geometry((4, 1, 1), (2.0, 1.0, 1.0))), (1.0, 1.0, 1.0))
     assert after.array_zyx.dtype == np.float32
-    # The new centres lie a quarter of an old voxel beside the old ones.
+    # The new centres lie a quarter of an old voxel from the old ones.
     inner = [2.5, 7.5, 12.5, 17.5, 22.5, 27.5]
     assert np.allclose(after.array_zyx[0, 0, 1:-1], inner)
 

@@ -215,15 +215,15 @@ def test_storage_order_does_not_change_the_picture():
     assert np.array_equal(*pictures)
 
 
-def test_an_empty_mask_is_said_to_be_empty(tmp_path):
+def test_an_empty_mask_is_labelled_empty(tmp_path):
     nothing = volume(np.zeros(SHAPE, np.uint8))
     figure = draw_overlay(volume(IMAGE), nothing)
     assert len(figure.axes) == 3
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["mask, empty"]
 
-    beside = draw_overlay(volume(IMAGE), nothing, reference=volume(REFERENCE))
-    assert len(beside.axes) == 6
-    assert beside.legends[0].get_texts()[1].get_text() == "reference, 4.70 mL"
+    figure = draw_overlay(volume(IMAGE), nothing, reference=volume(REFERENCE))
+    assert len(figure.axes) == 6
+    assert figure.legends[0].get_texts()[1].get_text() == "reference, 4.70 mL"
 
 
 def test_a_constant_image_and_a_mask_at_the_edge(tmp_path):

@@ -1,197 +1,138 @@
-"""Device checks against stand-ins for torch; no GPU is needed."""
+"""The choice of a device, against stand-ins for the driver and for libraries."""
 
 from __future__ import annotations
 
-import warnings
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gc_panther.errors import DeviceError
+from gc_panther.hardware import DeviceCheck, Driver, Gpu, no_gpu
+from gc_panther.hookspecs import hookimpl
+from gc_panther.plugins import create_plugin_manager
 from gc_panther.runtime import device as module
+from gc_panther.runtime.device import device_for, select_device
+
+T4 = Gpu("Tesla T4", (7, 5), free=15 * 2**30, total=16 * 2**30)
+A10G = Gpu("NVIDIA A10G", (8, 6), free=22 * 2**30, total=24 * 2**30)
+TWO = Driver("580.65.06", (T4, A10G))
 
 
-def torch_with(
-    *,
-    gpus: int = 1,
-    capability: tuple[int, int] = (7, 5),
-    arch: tuple[str, ...] = ("sm_75", "sm_80", "compute_90"),
-    free_gib: float = 15.0,
-    version: str = "2.13.0+cu130",
-    built: str | None = "13.0",
-    cudnn: int | None = 91900,
-) -> Any:
-    cuda = SimpleNamespace(
-        is_available=lambda: gpus > 0 and built is not None,
-        device_count=lambda: gpus,
-        get_device_name=lambda index: "Tesla T4",
-        get_device_capability=lambda index: capability,
-        get_arch_list=lambda: list(arch),
-        mem_get_info=lambda index: (int(free_gib * 2**30), 16 * 2**30),
-    )
-    return SimpleNamespace(
-        cuda=cuda,
-        version=SimpleNamespace(cuda=built),
-        backends=SimpleNamespace(cudnn=SimpleNamespace(version=lambda: cudnn)),
-        __version__=version,
-        get_num_threads=lambda: 2,
-    )
+def says(**answer: Any) -> Any:
+    """A library that says the same of every GPU, and nothing of a CPU."""
+    return lambda *, device, driver: [] if device == "cpu" else [DeviceCheck(**answer)]
 
 
-def select_device(*arguments: Any, **options: Any) -> module.Device:
-    """On a machine without a driver, unless another one is given."""
-    return module.select_device(*arguments, **{"driver": lambda: None, **options})
-
-
-def test_a_usable_gpu_is_chosen() -> None:
-    device = select_device("auto", torch=torch_with())
-    assert device.name == "cuda:0"
-    assert "Tesla T4" in device.description
+@pytest.mark.parametrize(
+    ("wanted", "name", "description"),
+    [
+        ("auto", "cuda:0", "Tesla T4, 15.0 of 16.0 GiB free"),
+        ("cuda", "cuda:0", "Tesla T4, 15.0 of 16.0 GiB free"),
+        ("cuda:1", "cuda:1", "NVIDIA A10G, 22.0 of 24.0 GiB free"),
+    ],
+)
+def test_the_driver_alone_says_which_gpu_it_is(wanted: str, name: str, description: str) -> None:
+    device = select_device(wanted, driver=lambda: TWO)
+    assert (device.name, device.description) == (name, description)
     assert (device.notes, device.warnings) == ((), ())
 
 
-@pytest.mark.parametrize("torch", [torch_with(gpus=0), torch_with(built=None)])
-def test_auto_falls_back_on_the_cpu_and_says_why(torch: Any) -> None:
-    device = select_device("auto", torch=torch)
+def test_a_gpu_whose_memory_is_unknown_is_described_by_its_name() -> None:
+    device = select_device(driver=lambda: Driver("580.65.06", (Gpu("NVIDIA A100"),)))
+    assert device.description == "NVIDIA A100"
+
+
+def test_auto_without_a_driver_is_the_cpu_with_a_note() -> None:
+    device = select_device(driver=lambda: None)
     assert device.name == "cpu"
-    assert device.notes[0].startswith("No GPU is used: ")
-    assert "no NVIDIA driver" in device.notes[0]
-    assert device.warnings == ()
+    assert device.description.startswith("CPU, ")
+    note = "No GPU is used: no usable CUDA device was found (no NVIDIA driver)"
+    assert (device.notes, device.warnings) == ((note,), ())
+
+
+def test_auto_with_a_driver_that_shows_no_gpu_is_the_cpu_with_a_warning() -> None:
+    device = select_device(driver=lambda: Driver("580.65.06"))
+    assert (device.name, device.notes) == ("cpu", ())
+    (warning,) = device.warnings
+    assert warning == (
+        "No GPU is used: no usable CUDA device was found (NVIDIA driver 580.65.06). Check the "
+        "driver with nvidia-smi and start the container with --gpus all"
+    )
 
 
 @pytest.mark.parametrize(
-    ("torch", "said"),
+    ("wanted", "require", "driver", "said"),
     [
-        (torch_with(gpus=0), "CUDA 13.0 needs driver 580 or newer"),
-        (torch_with(built=None), "this torch is built without CUDA"),
-        (torch_with(capability=(6, 1)), "compute capability 6.1"),
+        ("auto", True, None, r"no usable CUDA device was found \(no NVIDIA driver\)"),
+        ("cuda", False, Driver("580.1"), r"no usable CUDA device was found \(NVIDIA driver 580.1"),
+        ("cuda:2", False, TWO, r"no GPU 2 \(found: 2\) \(NVIDIA driver 580.65.06\)"),
+        ("cpu", True, TWO, "CPU was chosen although"),
+        ("tpu", False, TWO, "no device 'tpu'"),
+        ("cuda:x", False, TWO, "no device 'cuda:x'"),
+        ("cuda:0 ", False, TWO, "no device 'cuda:0 '"),
     ],
 )
-def test_the_cpu_of_a_machine_with_a_driver_is_a_warning(torch: Any, said: str) -> None:
-    device = select_device("auto", torch=torch, driver=lambda: "570.133.20")
-    assert (device.name, device.notes) == ("cpu", ())
-    (warning,) = device.warnings
-    assert warning.startswith("No GPU is used: ")
-    assert said in warning
+def test_what_cannot_work_is_refused(
+    wanted: str, require: bool, driver: Driver | None, said: str
+) -> None:
+    with pytest.raises(DeviceError, match=said):
+        select_device(wanted, require_gpu=require, driver=lambda: driver)
 
 
 def test_the_cpu_that_was_asked_for_asks_no_driver() -> None:
-    device = select_device("cpu", torch=torch_with(), driver=lambda: pytest.fail("asked"))
+    device = select_device("cpu", driver=lambda: pytest.fail("asked"))
     assert device.warnings == ()
 
 
-@pytest.mark.parametrize(
-    ("torch", "driver", "said"),
-    [
-        (
-            torch_with(gpus=0),
-            "570.133.20",
-            "no usable CUDA device was found (torch 2.13.0+cu130, built for CUDA 13.0, NVIDIA "
-            "driver 570.133.20; CUDA 13.0 needs driver 580 or newer). Install a torch "
-            "built for an older CUDA, such as torch 2.7.1, or a newer driver",
-        ),
-        (
-            torch_with(gpus=0, version="2.7.1+cu126", built="12.6"),
-            "570.133.20",
-            "no usable CUDA device was found (torch 2.7.1+cu126, built for CUDA 12.6, NVIDIA "
-            "driver 570.133.20). Check the driver with nvidia-smi and start the container with "
-            "--gpus all",
-        ),
-        (
-            torch_with(built=None, version="2.13.0+cpu"),
-            None,
-            "this torch is built without CUDA (torch 2.13.0+cpu, built without CUDA, no NVIDIA "
-            "driver). Install a CUDA build of torch, or use --device cpu",
-        ),
-    ],
-)
-def test_a_required_gpu_that_is_unusable_is_one_line_with_all_versions(
-    torch: Any, driver: str | None, said: str
-) -> None:
+def test_a_library_that_can_use_a_gpu_is_believed_without_a_driver() -> None:
+    """NVML does not know every GPU, and numbers them in its own order."""
+    device = select_device(check=says(gpu=A10G, notes=("a",), warnings=("b",)), driver=lambda: None)
+    assert (device.name, device.description) == ("cuda:0", A10G.description)
+    assert (device.notes, device.warnings) == (("a",), ("b",))
+
+
+def test_a_library_that_cannot_use_a_gpu_is_named_with_its_versions() -> None:
+    check = says(versions=("abacus 1.0",), problem=no_gpu(), cause="abacus needs driver 590")
     with pytest.raises(DeviceError) as caught:
-        select_device("auto", require_gpu=True, torch=torch, driver=lambda: driver)
-    assert str(caught.value) == said
+        select_device("cuda", check=check, driver=lambda: TWO)
+    assert caught.value.what == (
+        "no usable CUDA device was found (abacus 1.0, NVIDIA driver 580.65.06; "
+        "abacus needs driver 590)"
+    )
+    assert select_device(check=check, driver=lambda: TWO).name == "cpu"
 
 
-def test_torchs_own_warning_of_an_old_driver_is_not_shown(recwarn: Any) -> None:
-    torch = torch_with(gpus=0)
-
-    def warn() -> bool:
-        warnings.warn("The NVIDIA driver on your system is too old", stacklevel=1)
-        return False
-
-    torch.cuda.is_available = warn
-    select_device("auto", torch=torch, driver=lambda: "470.1")
-    assert len(recwarn) == 0
+def test_one_library_of_two_that_refuses_is_enough() -> None:
+    answers = [DeviceCheck(("a 1",), gpu=T4), DeviceCheck(("b 2",), problem=no_gpu())]
+    device = select_device(
+        check=lambda *, device, driver: [] if device == "cpu" else answers, driver=lambda: TWO
+    )
+    assert device.name == "cpu"
+    assert "(a 1, b 2, NVIDIA driver 580.65.06)" in device.warnings[0]
 
 
-@pytest.mark.parametrize(
-    ("wanted", "require", "torch", "said"),
-    [
-        ("auto", True, torch_with(gpus=0), "no usable CUDA device"),
-        ("cuda", False, torch_with(built=None), "built without CUDA"),
-        ("cuda:3", False, torch_with(gpus=2), "no GPU 3"),
-        ("cpu", True, torch_with(), "CPU was chosen although"),
-        ("tpu", False, torch_with(), "no device 'tpu'"),
-        ("cuda:x", False, torch_with(), "no device 'cuda:x'"),
-        ("cuda", False, torch_with(capability=(6, 1)), "compute capability 6.1"),
-    ],
-)
-def test_what_cannot_work_is_refused(wanted: str, require: bool, torch: Any, said: str) -> None:
-    with pytest.raises(DeviceError, match=said):
-        select_device(wanted, require_gpu=require, torch=torch)
+def test_a_library_that_cannot_use_a_cpu_is_an_error() -> None:
+    problem = DeviceError("abacus needs a GPU")
+    with pytest.raises(DeviceError, match="abacus needs a GPU"):
+        select_device("cpu", check=lambda *, device, driver: [DeviceCheck(problem=problem)])
 
 
-@pytest.mark.parametrize(
-    ("capability", "arch", "works"),
-    [
-        ((8, 6), ("sm_80",), True),  # binary code of the same major version
-        ((8, 0), ("sm_86",), False),
-        ((9, 0), ("sm_80",), False),
-        ((9, 0), ("compute_80",), True),  # intermediate code is compiled for newer ones
-        ((7, 5), ("compute_80",), False),
-        ((9, 0), ("sm_90a",), True),
-        ((12, 0), ("sm_120",), True),
-    ],
-)
-def test_architectures(capability: tuple[int, int], arch: tuple[str, ...], works: bool) -> None:
-    device = select_device("auto", torch=torch_with(capability=capability, arch=arch))
-    assert (device.name == "cuda:0") is works
+def test_plugins_are_asked_about_a_tasks_device(
+    toy_plugin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
 
+    class Library:
+        @hookimpl
+        def gc_panther_device_check(self, task: Any, device: str, driver: Any) -> Any:
+            asked.append((task.name, device, driver))
+            return DeviceCheck(gpu=T4, notes=("asked",))
 
-@pytest.mark.parametrize(
-    ("version", "cudnn", "said"),
-    [("2.9.1", 91002, "slowly"), ("2.8.0+cu128", 91002, "wrongly")],
-)
-def test_faults_of_cudnn_are_warnings_and_no_errors(version: str, cudnn: int, said: str) -> None:
-    device = select_device("cuda", torch=torch_with(version=version, cudnn=cudnn))
-    assert device.name == "cuda:0"
-    assert said in device.warnings[0]
-
-
-def test_a_cudnn_that_does_not_fit_is_one_clear_error() -> None:
-    torch = torch_with()
-
-    def refuse() -> int:
-        raise RuntimeError("cuDNN version incompatibility")
-
-    torch.backends.cudnn.version = refuse
-    with pytest.raises(DeviceError, match="cannot use its cuDNN"):
-        select_device("cuda", torch=torch)
-
-
-@pytest.mark.parametrize(("capability", "notes"), [((8, 6), 1), ((7, 5), 0), ((9, 0), 0)])
-def test_an_a10g_is_said_not_to_be_deterministic(capability: tuple[int, int], notes: int) -> None:
-    arch = ("sm_75", "sm_86", "sm_90")
-    device = select_device("cuda", torch=torch_with(capability=capability, arch=arch))
-    assert len(device.notes) == notes
-    assert device.warnings == ()
-
-
-def test_little_free_memory_is_noted() -> None:
-    assert "Only 2.0 of 16.0 GiB" in select_device(torch=torch_with(free_gib=2.0)).warnings[0]
-
-
-def test_this_machines_torch_gives_a_device() -> None:
-    assert select_device("cpu").name == "cpu"
+    monkeypatch.setattr(module, "find_driver", lambda: TWO)
+    (task,) = toy_plugin.hooks.gc_panther_tasks()
+    task.libraries = ()
+    manager = create_plugin_manager([toy_plugin.hooks, Library()])
+    device = device_for(task, manager, "cuda:1", require_gpu=True)
+    assert asked == [("toy", "cuda:1", TWO)]
+    assert (device.name, device.description) == ("cuda:1", T4.description)
+    assert device.notes == ("asked",)

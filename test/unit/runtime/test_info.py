@@ -2,14 +2,24 @@
 
 import pytest
 
-from gc_panther.runtime.info import information, installed_version
-from gc_panther.settings import read_settings
+from gc_panther.hookspecs import hookimpl
+from gc_panther.plugins import create_plugin_manager, installed_versions
+from gc_panther.runtime.info import information
 from gc_panther.task import ModelRequirement
 
 
-def test_a_version_that_is_not_installed_is_none():
-    assert installed_version("no-such-distribution") is None
-    assert installed_version("numpy")
+class Listing:
+    @hookimpl
+    def gc_panther_distributions(self):
+        return ["no-such-distribution", "numpy"]
+
+
+def test_versions_are_listed_for_the_core_and_every_plugin():
+    versions = installed_versions(create_plugin_manager([Listing()]))
+    assert versions["no-such-distribution"] is None
+    assert versions["numpy"]
+    assert {"torch", "nnunetv2", "surface-distance", "mrsegmentator"} <= versions.keys()
+    assert information([], create_plugin_manager([Listing()]), {})["versions"] == versions
 
 
 @pytest.mark.parametrize(
@@ -23,6 +33,6 @@ def test_a_model_that_is_missing_or_damaged_is_described(tmp_path, toy_plugin, m
         folder.mkdir()
         (folder / "plans.json").write_text("{}")
         (folder / "pack.json").write_text(manifest)
-    settings = read_settings({"GC_PANTHER_RESOURCES": str(tmp_path)})
-    (found,) = information([task], settings, [])["tasks"]
+    environ = {"GC_PANTHER_RESOURCES": str(tmp_path)}
+    (found,) = information([task], create_plugin_manager(), environ)["tasks"]
     assert said in found["weights"]["task"]["description"]

@@ -1,4 +1,4 @@
-"""Where weights are found, and what is said where they are not."""
+"""Where weights are found, and the error if they are not."""
 
 from __future__ import annotations
 
@@ -37,13 +37,12 @@ def task_with(*names: str) -> Task:
 
 def test_the_order_of_the_roots(tmp_path: Path) -> None:
     environ = {
-        "GC_PANTHER_MODEL_DIR": "/env",
         "GC_PANTHER_PLATFORM_MODEL_DIR": "/platform",
         "GC_PANTHER_RESOURCES": "/bundled",
     }
     settings = read_settings(environ)
-    assert weight_roots(settings) == (Path("/env"), Path("/platform"), Path("/bundled"))
-    assert weight_roots(settings, tmp_path)[0] == tmp_path
+    assert weight_roots(settings) == (Path("/platform"), Path("/bundled"))
+    assert weight_roots(settings, tmp_path) == (tmp_path, Path("/platform"), Path("/bundled"))
 
 
 def test_a_chosen_folder_that_no_file_system_has_is_refused(tmp_path: Path) -> None:
@@ -69,7 +68,7 @@ def test_a_model_folder_itself_serves_a_task_with_one_model(tmp_path: Path) -> N
         find_models(task_with("a", "b"), (tmp_path,), explicit=False)
 
 
-def test_a_missing_model_is_told_with_the_places_and_its_source(tmp_path: Path) -> None:
+def test_a_missing_model_is_reported_with_the_folders_and_its_source(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         find_models(task_with("a"), (tmp_path / "x", tmp_path / "y"), explicit=False)
     for part in (str(tmp_path / "x/a"), str(tmp_path / "y/a"), "Get a at home"):

@@ -7,8 +7,9 @@ import pytest
 
 from gc_panther.case import Case, Geometry, Volume
 from gc_panther.imaging.orientation import from_lps, lps_geometry
-from gc_panther.nnunet import tumour
-from gc_panther.task import CaseRun, InferenceOptions, Runtime
+from gc_panther.panther import tumour
+from gc_panther.panther.options import PantherOptions
+from gc_panther.task import RunContext, Runtime
 
 SIZE_XYZ = (6, 5, 4)
 SPACING_XYZ = (1.2, 1.1, 3.0)
@@ -40,7 +41,7 @@ def load(monkeypatch, tmp_path):
     monkeypatch.setattr(tumour, "tumour_label", lambda model: 1)
 
     def load(**options):
-        runtime = Runtime("cpu", InferenceOptions(**options), {"task1": tmp_path}, tmp_path)
+        runtime = Runtime("cpu", PantherOptions(**options), {"task1": tmp_path}, tmp_path)
         return module.Task1Segmenter(runtime), opened
 
     return load
@@ -70,22 +71,22 @@ def test_the_mask_lies_where_the_network_put_it(load, direction):
     segmenter, _ = load()
     geometry = Geometry(SIZE_XYZ, SPACING_XYZ, (3.0, -4.0, 5.0), tuple(direction.ravel()))
     image = Volume(np.ones(geometry.shape_zyx, np.int16), geometry)
-    segmentation = segmenter.segment(case_of(image), CaseRun())
+    result = segmenter.predict(case_of(image), RunContext())
     expected = np.zeros(lps_geometry(geometry).shape_zyx, np.uint8)
     expected[0, 1, 2] = 1
-    assert segmentation.mask.geometry == geometry
-    assert segmentation.mask.array_zyx.dtype == np.uint8
-    assert np.array_equal(segmentation.mask.array_zyx, from_lps(expected, geometry))
+    assert result.mask.geometry == geometry
+    assert result.mask.array_zyx.dtype == np.uint8
+    assert np.array_equal(result.mask.array_zyx, from_lps(expected, geometry))
     (seen,) = segmenter._ensemble.seen
     assert np.allclose(seen.geometry.direction, np.eye(3).ravel())
 
 
-@pytest.mark.parametrize("keep_empty", [True, False])
-def test_an_empty_mask_is_filled_unless_asked_for(load, keep_empty):
-    segmenter, _ = load(keep_empty=keep_empty)
+@pytest.mark.parametrize("never_empty", [True, False])
+def test_an_empty_mask_is_filled_if_asked_for(load, never_empty):
+    segmenter, _ = load(never_empty=never_empty)
     geometry = Geometry(SIZE_XYZ, SPACING_XYZ)
     image = Volume(np.zeros(geometry.shape_zyx, np.int16), geometry)
-    segmentation = segmenter.segment(case_of(image), CaseRun())
-    assert segmentation.mask.array_zyx.any() == (not keep_empty)
-    (warning,) = segmentation.warnings
+    result = segmenter.predict(case_of(image), RunContext())
+    assert result.mask.array_zyx.any() == never_empty
+    (warning,) = result.warnings
     assert "found no tumour" in warning

@@ -18,22 +18,27 @@ from gc_panther_task1.training import (
 )
 
 from gc_panther.errors import ProcessingError, UserError
-from gc_panther.nnunet.model_folder import open_model_folder, read_checkpoint
-from gc_panther.training.dataset import make_splits, panther_cases
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.plans import CONFIGURATION, PLANS_NAME, make_plans, network_of_plans
-from gc_panther.training.recipe import (
+from gc_panther.nnunet.model.folder import open_model_folder, read_checkpoint
+from gc_panther.nnunet.training.jobs.worker import Images, PredictJob, predict
+from gc_panther.nnunet.training.models.plans import (
+    CONFIGURATION,
+    PLANS_NAME,
+    make_plans,
+    network_of_plans,
+)
+from gc_panther.nnunet.training.models.transfer import read_weights
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import (
     PLANS_KEY,
     Network,
-    PhantomCases,
     Schedule,
     StudentRound,
-    WarmUp,
     load_preset,
 )
-from gc_panther.training.transfer import read_weights
-from gc_panther.training.worker import Images, PredictJob, predict
-from gc_panther.training.workspace import Workspace
+from gc_panther.nnunet.training.splits import make_splits
+from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.panther.data.cases import panther_cases, patient_of
+from gc_panther.panther.training.recipe import PhantomCases, WarmUp
 
 PACKAGE = Path(gc_panther_task1.__file__).parent
 SCHEDULE = Schedule(
@@ -213,9 +218,9 @@ def test_from_data_to_a_model_folder_that_stock_nnunet_loads(
 
     report = tmp_path / "work" / "report" / "task1"
     metrics = json.loads((report / "metrics.json").read_text())
+    splits = make_splits(["10000_0001", "10001_0001"], 2, 0, patient_of=patient_of)
     assert [(c["case"], c["fold"]) for c in metrics["cases"]] == [
-        (split["val"][0], fold)
-        for fold, split in enumerate(make_splits(["10000_0001", "10001_0001"], 2, 0))
+        (split["val"][0], fold) for fold, split in enumerate(splits)
     ]
     # What the report scores is what each fold's own network predicts.
     for case in metrics["cases"]:
@@ -362,7 +367,7 @@ def test_nnunet_plans_the_network_where_it_is_asked_to(data, tmp_path, engine_in
     assert recipe.network == "M"
     space = Workspace(tmp_path / "work", engine=engine_in_process)
     cases = panther_cases(data)
-    splits = make_splits([case.name for case in cases], 2, 0)
+    splits = make_splits([case.name for case in cases], 2, 0, patient_of=patient_of)
     prepare_data(
         space,
         cases=cases,

@@ -14,9 +14,10 @@ from gc_panther.case import Volume
 from gc_panther.errors import UserError
 from gc_panther.imaging.images import read_image, write_image
 from gc_panther.imaging.orientation import to_lps
-from gc_panther.task import CaseRun, InferenceOptions, Runtime
-from gc_panther.training.dataset import LabelledCase
-from gc_panther.training.workspace import Workspace
+from gc_panther.nnunet.options import NnUNetOptions
+from gc_panther.nnunet.training.dataset import LabelledCase
+from gc_panther.nnunet.training.workspace import Workspace
+from gc_panther.task import RunContext, Runtime
 
 ROOT = Path(__file__).parents[3]
 MODEL = ROOT / "resources" / "mrsegmentator"
@@ -52,8 +53,8 @@ def test_crops_are_what_inference_would_segment(case, tmp_path, caplog, engine_i
     assert [crop.name for crop in made] == ["10900"]
     assert "without tumour (left out): 10901" in caplog.messages[-1]
 
-    runtime = Runtime("cpu", InferenceOptions(), {LOCALIZER_MODEL.name: MODEL}, tmp_path)
-    region = find_region(to_lps(read_image(case.image)), Localizer(runtime), CaseRun())
+    runtime = Runtime("cpu", NnUNetOptions(), {LOCALIZER_MODEL.name: MODEL}, tmp_path)
+    region = find_region(to_lps(read_image(case.image)), Localizer(runtime), RunContext())
     image, cut = read_image(made[0].image), read_image(made[0].label)
     assert region.found
     assert region.volume.array_zyx.size < read_image(case.image).array_zyx.size

@@ -9,7 +9,7 @@ from gc_panther.case import Geometry, Volume
 from gc_panther.imaging.geometry import physical_points
 from gc_panther.imaging.resampling import resample
 from gc_panther.imaging.roi import Box
-from gc_panther.task import CaseRun
+from gc_panther.task import RunContext
 
 OBLIQUE = (0.96, -0.28, 0.0, 0.28, 0.96, 0.0, 0.0, 0.0, 1.0)
 
@@ -38,7 +38,7 @@ def test_a_block_is_cut_with_thirty_millimetres_around_it():
     array = np.zeros((60, 120, 120), np.float32)
     array[24:36, 60:72, 48:66] = 1.0
     geometry = Geometry((120, 120, 60), (1.0, 1.0, 2.0), (5.0, -8.0, 100.0), OBLIQUE)
-    region = find_region(Volume(array, geometry), FakeLocalizer(), CaseRun())
+    region = find_region(Volume(array, geometry), FakeLocalizer(), RunContext())
     # Aligned to the searched voxels: the block's own bounds are met exactly.
     assert region.box == Box((24 - 15, 30, 18), (36 + 15, 102, 96))
     assert region.found
@@ -51,13 +51,13 @@ def test_the_region_ends_at_the_image():
     array = np.zeros((10, 60, 60), np.float32)
     array[0:6, 0:6, 54:60] = 1.0
     geometry = Geometry((60, 60, 10), (1.0, 1.0, 2.0))
-    region = find_region(Volume(array, geometry), FakeLocalizer(), CaseRun())
+    region = find_region(Volume(array, geometry), FakeLocalizer(), RunContext())
     assert region.box == Box((0, 0, 24), (10, 36, 60))
 
 
 def test_without_a_pancreas_the_whole_image_is_kept():
     volume = Volume(np.zeros((4, 5, 6), np.float32), Geometry((6, 5, 4), (1.0,) * 3))
-    region = find_region(volume, FakeLocalizer(), CaseRun())
+    region = find_region(volume, FakeLocalizer(), RunContext())
     assert not region.found
     assert region.box == Box.whole((4, 5, 6))
     assert np.array_equal(region.volume.array_zyx, volume.array_zyx)
@@ -69,7 +69,7 @@ def test_the_outermost_searched_voxel_still_gives_a_region(corner):
     geometry = Geometry((7, 5, 3), (0.4, 0.5, 0.6))
     volume = Volume(np.zeros((3, 5, 7), np.float32), geometry)
     searched = resample(volume, SPACING_XYZ).geometry
-    region = find_region(volume, FixedLocalizer(searched, (corner,) * 3), CaseRun())
+    region = find_region(volume, FixedLocalizer(searched, (corner,) * 3), RunContext())
     assert region.found
     assert region.box == Box.whole((3, 5, 7))
 
@@ -84,7 +84,7 @@ def test_any_searched_voxel_is_inside_the_region(size_xyz, spacing_xyz, data):
     volume = Volume(np.zeros(geometry.shape_zyx, np.float32), geometry)
     searched = resample(volume, SPACING_XYZ).geometry
     seen = tuple(data.draw(st.integers(0, n - 1)) for n in searched.shape_zyx)
-    box = find_region(volume, FixedLocalizer(searched, seen), CaseRun()).box
+    box = find_region(volume, FixedLocalizer(searched, seen), RunContext()).box
     assert box.clip(geometry.shape_zyx) == box
     assert 0 not in box.shape_zyx
     # The region reaches at least 30 mm from the seen voxel's centre, or to the image's edge.

@@ -10,8 +10,9 @@ from gc_panther_task2.localizer import SPACING_XYZ, Pancreas
 from gc_panther.case import Case, Geometry, Volume
 from gc_panther.imaging.orientation import from_lps, lps_geometry, to_lps
 from gc_panther.imaging.resampling import resample
-from gc_panther.nnunet import tumour
-from gc_panther.task import CaseRun, InferenceOptions, Runtime
+from gc_panther.panther import tumour
+from gc_panther.panther.options import PantherOptions
+from gc_panther.task import RunContext, Runtime
 
 ORDERS = [
     np.eye(3)[:, order] * signs
@@ -54,7 +55,8 @@ def load(monkeypatch, tmp_path):
     monkeypatch.setattr(tumour, "tumour_label", lambda model: 1)
 
     def load(**options):
-        runtime = Runtime("cpu", InferenceOptions(**options), {"task2": tmp_path}, tmp_path)
+        options = PantherOptions(**{"never_empty": True, **options})
+        runtime = Runtime("cpu", options, {"task2": tmp_path}, tmp_path)
         return module.Task2Segmenter(runtime)
 
     return load
@@ -78,7 +80,7 @@ def image_of(direction, *, pancreas=60.0, tumour=100.0):
 
 
 def segment(segmenter, image):
-    return segmenter.segment(Case("a case", {"abdominal-t2-mri": image}), CaseRun())
+    return segmenter.predict(Case("a case", {"abdominal-t2-mri": image}), RunContext())
 
 
 @pytest.mark.parametrize("direction", ORDERS)
@@ -101,7 +103,7 @@ def test_the_tumour_is_put_back_and_the_region_is_in_the_input_s_indices(load, d
     assert segmentation.warnings == ()
 
 
-def test_without_a_pancreas_the_whole_image_is_segmented_and_it_is_said(load):
+def test_without_a_pancreas_the_whole_image_is_segmented_with_a_warning(load):
     segmenter = load()
     image = image_of(ORDERS[3], pancreas=10.0, tumour=45.0)
     segmentation = segment(segmenter, image)
@@ -118,7 +120,7 @@ def test_without_a_pancreas_the_whole_image_is_segmented_and_it_is_said(load):
 
 
 def test_an_empty_region_stays_empty_on_request(load):
-    segmentation = segment(load(keep_empty=True), image_of(ORDERS[0], tumour=60.0))
+    segmentation = segment(load(never_empty=False), image_of(ORDERS[0], tumour=60.0))
     assert not segmentation.mask.array_zyx.any()
     assert segmentation.details["empty_mask"] == "kept empty"
     assert segmentation.warnings == ("The networks found no tumour: the mask is empty",)

@@ -12,12 +12,13 @@ from gc_panther_task2.training import ALL_LABELS, LABELS, Task2Recipe, Task2Trai
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from gc_panther.errors import UserError
-from gc_panther.nnunet.model_folder import open_model_folder
-from gc_panther.training.dataset import LabelledCase, write_json
-from gc_panther.training.pipeline import TrainingRequest
-from gc_panther.training.plans import CONFIGURATION, make_plans, network_of_plans
-from gc_panther.training.recipe import Network, Schedule, load_preset
-from gc_panther.training.transfer import HEADS
+from gc_panther.json_files import write_json
+from gc_panther.nnunet.model.folder import open_model_folder
+from gc_panther.nnunet.training.dataset import LabelledCase
+from gc_panther.nnunet.training.models.plans import CONFIGURATION, make_plans, network_of_plans
+from gc_panther.nnunet.training.models.transfer import HEADS
+from gc_panther.nnunet.training.pipeline import TrainingRequest
+from gc_panther.nnunet.training.recipe import Network, Schedule, load_preset
 
 
 def test_presets_are_valid_and_the_published_numbers_are_in_them():
@@ -34,7 +35,7 @@ def test_presets_are_valid_and_the_published_numbers_are_in_them():
 
 
 def test_the_phantoms_organs_have_mrsegmentators_numbers():
-    from gc_panther.phantom.labels import ORGANS
+    from gc_panther.panther.phantom.labels import ORGANS
 
     assert ORGANS["pancreas"] == PANCREAS_LABEL
     assert sorted(ORGANS.values()) == list(range(41))
@@ -168,11 +169,11 @@ def data(tmp_path_factory):
     return folder
 
 
-def test_what_is_missing_is_told_before_the_localizer_is_trained(tmp_path, task_1_model):
+def test_what_is_missing_is_reported_before_the_localizer_is_trained(tmp_path, task_1_model):
     request = TrainingRequest("demo", tmp_path / "work", tmp_path / "out")
-    with pytest.raises(UserError, match="fine-tune from is not there") as told:
+    with pytest.raises(UserError, match="fine-tune from is not there") as refused:
         Task2Training().train(request)
-    assert told.value.where == str(tmp_path / "out" / "task1")
+    assert refused.value.where == str(tmp_path / "out" / "task1")
     recipe = load_preset("gc_panther_task2", "demo", Task2Recipe)
     recipe = recipe.model_copy(update={"phantoms": None})
     with pytest.raises(UserError, match="needs data"):
@@ -213,7 +214,7 @@ def test_folds_start_from_task_1(
             and torch.allclose(before[name], after[name], atol=1e-5)
         }
         # Some parameters, such as the scales of norms, start at the same values everywhere.
-        learnt = {name for name in after if after[name].ndim > 1}
-        expected = {"all": learnt, "all but the heads": learnt - heads, "nothing": set()}
-        assert same & learnt == expected[transferred]
+        learned = {name for name in after if after[name].ndim > 1}
+        expected = {"all": learned, "all but the heads": learned - heads, "nothing": set()}
+        assert same & learned == expected[transferred]
     assert len(model.checkpoints) == 2

@@ -56,8 +56,10 @@ def test_numbers_of_axes_that_contradict_each_other_are_refused(tmp_path: Path) 
     refused(tmp_path / "a.nrrd", twice + ARRAY.tobytes(), "says the spacing twice")
     unknown = META.replace("MET_SHORT", "MET_LONG_DOUBLE") + "ElementDataFile = LOCAL\n"
     refused(tmp_path / "c.mha", unknown.encode() + ARRAY.tobytes(), "MET_LONG_DOUBLE")
-    untold = NRRD.replace("encoding: raw\n", "") + "\n"
-    refused(tmp_path / "c.nrrd", untold.encode() + ARRAY.tobytes(), "lacks encoding|encoding")
+    without_encoding = NRRD.replace("encoding: raw\n", "") + "\n"
+    refused(
+        tmp_path / "c.nrrd", without_encoding.encode() + ARRAY.tobytes(), "lacks encoding|encoding"
+    )
     empty = f"{NRRD.replace('6 5 4', '6 5 0')}\n".encode()
     refused(tmp_path / "b.nrrd", empty, "sizes|not a volume|damaged")
 

@@ -1,1 +1,0 @@
-"""The engine that runs a task, and the doors that lead to it."""

@@ -1,0 +1,1 @@
+"""nnU-Net's model folders and weights packs."""

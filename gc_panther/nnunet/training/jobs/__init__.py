@@ -1,0 +1,1 @@
+"""Training jobs: processes on this machine or on a Ray cluster."""

@@ -1,0 +1,1 @@
+"""Models in training: plans, starting weights, checkpoints, export."""

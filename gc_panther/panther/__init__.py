@@ -1,0 +1,1 @@
+"""The PANTHER challenge: its data, metrics, phantoms and the rule that no mask is empty."""

@@ -1,0 +1,1 @@
+"""PANTHER's training data: layout, checks, import."""

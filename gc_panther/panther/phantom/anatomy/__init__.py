@@ -1,0 +1,1 @@
+"""One patient's abdomen as a list of structures, organ by organ."""

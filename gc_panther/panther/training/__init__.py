@@ -1,0 +1,1 @@
+"""Training on PANTHER's data and on phantoms: recipes, scores, reports."""
