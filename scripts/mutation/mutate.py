@@ -164,7 +164,9 @@ def baseline(copy: Path, module: Module) -> Baseline:
         def work() -> int:
             import coverage
 
-            measured = coverage.Coverage(data_file=None, include=[str(copy / module.path)])
+            measured = coverage.Coverage(
+                data_file=None, config_file=False, include=[str(copy / module.path)]
+            )
             measured.start()
             code = run_tests(copy, module.tests)
             measured.stop()
