@@ -247,7 +247,7 @@ def summary(counts: Counter[str], total: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the faults that no test notices, and the counts."""
     parser = argparse.ArgumentParser(prog="scripts/mutate.sh", description=__doc__)
-    parser.add_argument("package", help="below gc_panther: imaging, or nnunet/windows.py")
+    parser.add_argument("package", help="below gc_panther: imaging, or nnunet/inference/windows.py")
     parser.add_argument("--sample", type=int, help="how many faults to try; all by default")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument(
