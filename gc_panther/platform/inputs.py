@@ -71,11 +71,13 @@ class InputFiles:
     """The files of one case.
 
     Attributes:
-        images: file of each image socket of the interface that they fit, by slug; below the input
-            folder as it was given, which may be a symlink, and never resolved.
+        interface: the one of the task's that they fit.
+        images: file of each of its image sockets, by slug; below the input folder as it was given,
+            which may be a symlink, and never resolved.
         name: the case's name: the first image's original file name without its ending.
     """
 
+    interface: Interface
     images: Mapping[str, Path]
     name: str
 
@@ -142,7 +144,7 @@ def _find_inputs(folder: Path, task: Task) -> InputFiles:
         if socket.kind == "Image"
     }
     name = Path(original).name or next(iter(images.values())).name
-    return InputFiles(images, _shown(name))
+    return InputFiles(interface, images, _shown(name))
 
 
 def _read_entries(folder: Path) -> list[tuple[SocketEntry, ImageEntry | None]] | None:

@@ -48,6 +48,7 @@ def test_the_relative_path_and_not_the_slug_says_where_the_image_is(tmp_path: Pa
     put(tmp_path, [entry("a", "images/elsewhere")], "images/elsewhere/x.mha", "images/a/y.mha")
     files = find_inputs(tmp_path, TwoInterfaces())
     assert files.images == {"a": tmp_path / "images/elsewhere/x.mha"}
+    assert files.interface == TwoInterfaces.interfaces[0]
 
 
 @pytest.mark.parametrize("key", ["socket", "interface"])
