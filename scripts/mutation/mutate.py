@@ -73,7 +73,7 @@ def modules_of(package: str, root: Path = ROOT, skip: Sequence[str] = ()) -> lis
     """The modules of a package, or the one module that is named.
 
     Raises:
-        SystemExit: there is none, or a module has no tests.
+        SystemExit: there is none.
     """
     top = root / "gc_panther"
     below = top / package
@@ -83,10 +83,8 @@ def modules_of(package: str, root: Path = ROOT, skip: Sequence[str] = ()) -> lis
     for file in files:
         name = file.relative_to(top)
         tests = root / "test" / "unit" / name.with_name(f"test_{name.name}")
-        if not tests.is_file():
+        while not tests.exists():
             tests = tests.parent
-        if not tests.is_dir() and not tests.is_file():
-            sys.exit(f"error: {name} has no unit tests")
         modules.append(Module(file.relative_to(root), tests.relative_to(root)))
     if not modules:
         sys.exit(f"error: there is no such package or module: gc_panther/{package}")
