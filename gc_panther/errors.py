@@ -17,6 +17,7 @@ from pathlib import Path
 _MEMORY_WORDS = (
     "out of memory",
     "can't allocate memory",
+    "cannot allocate memory",
     "failed to allocate",
     "bad_alloc",
     "could not create a primitive",
@@ -151,6 +152,13 @@ def describe(error: BaseException) -> tuple[str, int]:
         )
     if isinstance(error, BrokenPipeError):
         return "what is printed cannot be written: its reader has closed the pipe", EXIT_FAILED
+    # Python's words for it; a thread's stack counts as data, of which a process may have a limit.
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return (
+            "no further thread can be started: memory, or the number of processes, is limited. "
+            "Choose an instance with more memory",
+            EXIT_FAILED,
+        )
     missing = missing_package(error)
     if missing is not None:
         return str(missing), missing.exit_code
@@ -168,6 +176,13 @@ def error_line(message: str) -> str:
     return _on_one_line(f"error: {message}")[:LONGEST_ERROR]
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, in Python's words or in those of a library."""
+    text = str(error).lower()
+    said = isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_WORDS)
+    return said or isinstance(error, MemoryError)
+
+
 @contextmanager
 def clear_memory_errors(doing: str) -> Iterator[None]:
     """Turn an exhausted memory, however a library says it, into an error that says so.
@@ -181,10 +196,9 @@ def clear_memory_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        text = str(error).lower()
-        if isinstance(error, RuntimeError) and not any(words in text for words in _MEMORY_WORDS):
+        if not is_out_of_memory(error):
             raise
-        gpu = "cuda" in text
+        gpu = "cuda" in str(error).lower()
         raise ProcessingError(
             f"the {'GPU' if gpu else 'machine'} ran out of memory while {doing}",
             fix="Free the GPU, choose one with more memory, or use --device cpu"

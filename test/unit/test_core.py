@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from gc_panther.case import Geometry, Volume
-from gc_panther.errors import InputError, ProcessingError, missing_package
+from gc_panther.errors import (
+    EXIT_FAILED,
+    InputError,
+    ProcessingError,
+    describe,
+    is_out_of_memory,
+    missing_package,
+)
 
 GRID = Geometry((4, 3, 2), (1.0, 1.5, 3.0))
 
@@ -84,3 +91,25 @@ def test_stages_of_a_part_are_named_after_it():
         pass
     assert sorted(run.clock.seconds) == ["localizer: network", "network"]
     assert run.within("localizer").progress is run.progress
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("unable to mmap 8 bytes: Cannot allocate memory (12)"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("the sizes do not match"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_memory_that_ran_out_is_known_by_the_words_of_libraries(
+    error: Exception, memory: bool
+) -> None:
+    assert is_out_of_memory(error) == memory
+
+
+def test_a_thread_that_cannot_be_started_is_one_clear_line() -> None:
+    message, code = describe(RuntimeError("can't start new thread"))
+    assert message.startswith("no further thread can be started")
+    assert code == EXIT_FAILED

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from gc_panther.errors import WeightsError
+from gc_panther.errors import WeightsError, is_out_of_memory
 from gc_panther.model_identity import (
     MANIFEST,
     ModelIdentity,
@@ -164,6 +164,8 @@ def read_packed_weights(folder: Path, manifest: PackManifest, fold: int) -> dict
         stored = load_file(path)
     # Whatever the library says to a file that is not its own.
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise WeightsError(
             f"the packed weights cannot be read ({type(error).__name__})",
             where=path,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from gc_panther.errors import GCPantherError, WeightsError
 from gc_panther.nnunet.model.folder import ModelFolder
@@ -31,11 +32,26 @@ def build_network(configuration: Any, heads: int) -> torch.nn.Module:
     for argument in imported:
         if arguments[argument] is not None:
             _refuse_unknown(arguments[argument])
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialisation():
         network: torch.nn.Module = get_network_from_plans(
             name, arguments, imported, 1, heads, allow_init=False, deep_supervision=False
         )
     return network
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves out what fills new weights: there are none yet.
+
+    On the meta device torch 2.7 would import its compiler for it, which takes half a second.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _refuse_unknown(name: str) -> None:
