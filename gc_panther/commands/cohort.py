@@ -109,23 +109,20 @@ def cohort(
                 where=mask_folder,
                 fix="--continue keeps those that still hold, --overwrite makes all masks again",
             )
-        with ExitStack() as stack:
-            with errors_notified(manager, task):
-                recipe = recipe_of(task, manager, settings, choices)
-                kept = {} if overwrite else kept_outcomes(there, table, recipe, pictures=pictures)
-                waiting = [one for one in plan if one.name not in kept]
-                session = (
-                    stack.enter_context(Session(task, manager, settings, choices))
-                    if waiting
-                    else None
-                )
-            for one in plan:
-                table.put(kept.get(one.name) or Outcome(one.name, "waiting"))
-            table.write()
-            made: dict[str, Outcome] = {}
-            if session is not None:
-                work = _Work(session, manager, slug, recipe, mask_folder, pictures)
-                made = _segment_all(work, waiting, table)
+        with errors_notified(manager, task):
+            recipe = recipe_of(task, manager, settings, choices)
+            kept = {} if overwrite else kept_outcomes(there, table, recipe, pictures=pictures)
+            waiting = [one for one in plan if one.name not in kept]
+            session = (
+                stack.enter_context(Session(task, manager, settings, choices)) if waiting else None
+            )
+        for one in plan:
+            table.put(kept.get(one.name) or Outcome(one.name, "waiting"))
+        table.write()
+        made: dict[str, Outcome] = {}
+        if session is not None:
+            work = _Work(session, manager, slug, recipe, mask_folder, pictures)
+            made = _segment_all(work, waiting, table)
     outcomes = kept | made
     return [outcomes[one.name] for one in plan]
 
