@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,19 +202,24 @@ class Task(ABC):
             gc_panther.errors.WeightsError: a model folder is incomplete or unsafe.
         """
 
+    def interface_for(self, slugs: Iterable[str]) -> Interface | None:
+        """The interface with exactly these inputs; None where there is none."""
+        key = tuple(sorted(slugs))
+        return next((one for one in self.interfaces if one.key == key), None)
+
     def interface_of(self, case: Case) -> Interface:
         """The interface whose inputs a case holds.
 
         Raises:
             InputError: there is none.
         """
-        given = tuple(sorted(case.images))
-        for interface in self.interfaces:
-            if interface.key == given:
-                return interface
-        raise InputError(
-            f"the inputs ({', '.join(given)}) fit no interface of {self.name}", where=case.name
-        )
+        interface = self.interface_for(case.images)
+        if interface is None:
+            given = ", ".join(sorted(case.images))
+            raise InputError(
+                f"the inputs ({given}) fit no interface of {self.name}", where=case.name
+            )
+        return interface
 
     def describe(self) -> dict[str, Any]:
         """JSON-compatible facts for ``gc-panther tasks`` and ``info --json``."""

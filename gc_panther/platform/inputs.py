@@ -181,16 +181,16 @@ def _read_entries(folder: Path) -> list[tuple[SocketEntry, ImageEntry | None]] |
 def _interface_from_slugs(
     entries: list[tuple[SocketEntry, ImageEntry | None]], task: Task, file: Path
 ) -> Interface:
-    given = tuple(sorted(socket.slug for socket, _ in entries))
-    for interface in task.interfaces:
-        if interface.key == given:
-            return interface
-    raise InputError(
-        f"the inputs ({', '.join(given)}) fit no interface of {task.name} "
-        f"(expected: {_expected(task)})",
-        where=file,
-        fix="Run the container of the task these inputs belong to",
-    )
+    given = sorted(socket.slug for socket, _ in entries)
+    interface = task.interface_for(given)
+    if interface is None:
+        raise InputError(
+            f"the inputs ({', '.join(given)}) fit no interface of {task.name} "
+            f"(expected: {_expected(task)})",
+            where=file,
+            fix="Run the container of the task these inputs belong to",
+        )
+    return interface
 
 
 def _interface_from_folders(folder: Path, task: Task) -> Interface:
