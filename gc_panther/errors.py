@@ -143,7 +143,7 @@ def describe(error: BaseException) -> tuple[str, int]:
     """
     if isinstance(error, GCPantherError):
         return str(error), error.exit_code
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return "the machine ran out of memory. Choose an instance with more memory", EXIT_FAILED
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (

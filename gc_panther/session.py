@@ -289,6 +289,7 @@ def errors_notified(
         try:
             manager.hook.gc_panther_on_error(task=task, error=error, case=case)
         except Exception:
+            # A plugin may raise anything; the error that it was to be notified of goes on.
             logger.exception("a plugin failed when it was notified of an error")
         raise
 

@@ -109,6 +109,11 @@ def test_memory_that_ran_out_is_known_by_the_words_of_libraries(
     assert is_out_of_memory(error) == memory
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc")])
+def test_memory_that_ran_out_is_no_internal_error(error: Exception) -> None:
+    assert describe(error)[0].startswith("the machine ran out of memory")
+
+
 def test_a_thread_that_cannot_be_started_is_one_clear_line() -> None:
     message, code = describe(RuntimeError("can't start new thread"))
     assert message.startswith("no further thread can be started")
