@@ -1,11 +1,10 @@
-import subprocess
 import sys
 
 import compare_inference
 import numpy as np
 import pytest
 import stock
-from compare_inference import PeakMemory, Row, Setting, kernel_times, table, update_document
+from compare_inference import Row, Setting, kernel_times, table, update_document
 
 from gc_panther.nnunet.model.folder import open_model_folder
 
@@ -54,33 +53,6 @@ def test_an_earlier_checkout_is_compared_alone_with_its_own_program_and_weights(
     ]
     weights = [words[words.index("--model-dir") + 1] for words in commands]
     assert weights == [before / "resources", tmp_path]
-
-
-#: Prints a line and goes on to the end of its standard input.
-WAIT = "import sys; print('ready', flush=True); sys.stdin.read()"
-
-
-def start(code):
-    command = [sys.executable, "-c", code]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"ready\n"
-    return process
-
-
-def test_memory_of_children_of_children_counts():
-    grandchild = f"x = b'1' * 80_000_000; {WAIT}"
-    memory = PeakMemory()
-    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
-    with start(child):
-        memory.start()
-        assert memory.stop() > 80_000_000
-
-
-def test_what_ran_before_is_not_counted():
-    with start(WAIT):
-        memory = PeakMemory()
-        memory.start()
-        assert memory.stop() == 0
 
 
 def test_a_command_that_fails_says_why():
